@@ -1,0 +1,45 @@
+"""What every command shares: tuning before paddle, a parser, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from ppcls.utils.errors import UserError
+from ppcls.utils.logger import get_logger, log_to_console
+from ppcls.utils.tuning import apply_cpu_tuning
+
+EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def run(
+    make_parser: Callable[[], argparse.ArgumentParser],
+    main: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse, tune the processor, call ``main(args)`` and leave with its status.
+
+    A :class:`UserError` becomes ``error: <message>`` on standard error and exit status 2; Ctrl-C and SIGTERM become
+    status 130 after the clean-up of every open file. Anything else is our defect and keeps its stack trace.
+    """
+    args = make_parser().parse_args(argv)
+    log_to_console()
+    get_logger().debug(apply_cpu_tuning())
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = main(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again with --resume to go on where it was", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        status = EXIT_PROBLEMS
+    sys.exit(status or EXIT_OK)
+
+
+def _interrupt(_signal: int, _frame) -> None:
+    raise KeyboardInterrupt
