@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ppcls.utils.errors import UserError
-from ppcls.utils.logger import get_logger, log_to_console
-from ppcls.utils.tuning import apply_cpu_tuning
+from ppcls.utils.logger import log_to_console
+from ppcls.utils.tuning import apply_cpu_tuning, import_paddle_quietly
 
 EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -18,6 +18,7 @@ def run(
     make_parser: Callable[[], argparse.ArgumentParser],
     main: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
+    uses_paddle: bool = True,
 ) -> None:
     """Parse, tune the processor, call ``main(args)`` and leave with its status.
 
@@ -26,7 +27,9 @@ def run(
     """
     args = make_parser().parse_args(argv)
     log_to_console()
-    get_logger().debug(apply_cpu_tuning())
+    apply_cpu_tuning()
+    if uses_paddle:
+        import_paddle_quietly()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = main(args)

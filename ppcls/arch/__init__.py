@@ -1,0 +1,1 @@
+"""Networks: backbones, pooling, neck, classifiers, and what loads published weights into them."""
