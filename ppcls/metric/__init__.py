@@ -1,0 +1,1 @@
+"""Retrieval and continual-learning metrics: numpy in, numpy out, no framework."""
