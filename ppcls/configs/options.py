@@ -1,7 +1,7 @@
 """From typed schemas to command-line flags and back: one description of every option, no second list to keep in step.
 
-A schema is a pydantic model whose fields are made with :func:`option`. :func:`add_flags` derives an argparse parser from it;
-:func:`resolve` merges, in rising precedence, schema defaults < YAML file (``-c``) < flags < ``-o key=value``.
+A schema is a pydantic model whose fields are made with :func:`option`. :func:`add_flags` derives an argparse parser
+from it; :func:`resolve` merges, in rising precedence, schema defaults < YAML file (``-c``) < flags < ``-o key=value``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def option(default: Any, *flags: str, help: str, group: str = "options", const: 
 def add_flags(parser: argparse.ArgumentParser, schema: type[Options]) -> argparse.ArgumentParser:
     """Give ``parser`` one flag per field of ``schema``, grouped, plus ``-c/--config`` and ``-o/--override``.
 
-    A flag that is not typed leaves no trace in the namespace, so that YAML values below it stay in force. A field called
-    ``config`` is not possible; a schema that uses ``-c`` for a field of its own keeps it, and only ``--config`` is added.
+    A flag that is not typed leaves no trace in the namespace, so that YAML values below it stay in force. A schema
+    that uses ``-c`` or ``-o`` for a field of its own keeps it, and only the long form is added here.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
     taken = {flag for field in schema.model_fields.values() for flag in _extra(field)["flags"]}

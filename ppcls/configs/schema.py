@@ -224,7 +224,7 @@ class InversionOptions(NetOptions):
     resume: str | None = option(
         None,
         "--resume",
-        help="folder whose images count towards --shots; --generation-dir itself always does",
+        help="folder to go on with; images already in it count towards --shots, whoever made them",
         group="what to dream",
     )
     num_shards: int = option(1, "--num-shards", help="split the work into so many parts", group=_RUN, ge=1)

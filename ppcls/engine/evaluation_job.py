@@ -1,0 +1,91 @@
+"""Evaluating checkpoints on disk, and the files that record it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ppcls.configs.schema import EvaluateOptions
+from ppcls.data.dataset import ReIDData, open_dataset
+from ppcls.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from ppcls.engine.device import select_device
+from ppcls.engine.evaluator import Evaluation, EvaluationProtocol, evaluate
+from ppcls.retrieval.extractor import FeatureExtractor
+from ppcls.utils.errors import UserError
+from ppcls.utils.files import atomic_write_json, atomic_write_text
+from ppcls.utils.logger import get_logger
+
+TEXT, JSON = "eval.txt", "eval.json"
+_DEFAULT_SIZE = {"height": 256, "width": 128}
+
+
+def evaluate_checkpoints(options: EvaluateOptions) -> dict[Path, list[Evaluation]]:
+    """Every checkpoint on every data set; with ``--output`` recorded beside each checkpoint.
+
+    Raises:
+        UserError: no checkpoint, a missing data set, flags that contradict the checkpoint.
+    """
+    select_device(options.gpu)
+    sets = [open_dataset(name, options.data_root, ("query", "gallery")) for name in options.dataset]
+    found = {}
+    for path in checkpoints(options.ckpt, options.recursive):
+        loaded = load_checkpoint(
+            path,
+            depth=options.depth,
+            last_stride=options.last_stride,
+            pooling=options.last_pooling,
+            variant=options.variant if "variant" in options.model_fields_set else None,
+        )
+        get_logger().info("%s (epoch %d)", path, loaded.epoch)
+        found[path] = evaluate_network(loaded, sets, options)
+        if options.output:
+            record(path, loaded.epoch, options, found[path])
+    return found
+
+
+def evaluate_network(loaded: Checkpoint, sets: Iterable[ReIDData], options: EvaluateOptions) -> list[Evaluation]:
+    """One loaded checkpoint on several data sets."""
+    extractor = FeatureExtractor(
+        loaded.net,
+        _size("height", options, loaded),
+        _size("width", options, loaded),
+        feature=options.output_feature,
+        flip=options.flip,
+        batch_size=options.batch_size,
+        workers=options.workers,
+    )
+    protocol = EvaluationProtocol(options.metric, options.ap, options.re_ranking)
+    results = []
+    for data in sets:
+        get_logger().info("%s", data.banner())
+        results += evaluate(extractor, data, protocol)
+    return results
+
+
+def checkpoints(source: str, recursive: bool) -> list[Path]:
+    """The file, the folder's checkpoint, or all ``checkpoint*.pdparams`` below the folder."""
+    if not recursive:
+        return [find_checkpoint(source)]
+    paths = sorted(Path(source).glob("**/checkpoint*.pdparams"))
+    if not paths:
+        raise UserError(f"--recursive: no checkpoint*.pdparams below {source}")
+    return paths
+
+
+def record(path: Path, epoch: int, options: EvaluateOptions, results: list[Evaluation]) -> None:
+    """Append to ``eval.txt`` in the published format, and replace ``eval.json`` by these results."""
+    shown = ", ".join(f"{key}={value!r}" for key, value in options.model_dump().items())
+    lines = [f"Namespace({shown})", str(path), f"Epoch: {epoch}"]
+    for result in results:
+        lines += [f"{result.dataset}:", f"    mAP: {result.mAP:.1%}"]
+        lines += [f"    CMC-{k:<3}: {value:.1%}" for k, value in result.cmc.items()]
+    text = path.parent / TEXT
+    before = text.read_text(encoding="utf-8") if text.is_file() else ""
+    atomic_write_text(text, before + "\n".join(lines) + "\n\n")
+    entry = {"checkpoint": path.name, "epoch": epoch, "results": [result.as_dict() for result in results]}
+    atomic_write_json(path.parent / JSON, {**entry, "options": options.model_dump()})
+    get_logger().info("recorded in %s and %s", text, path.parent / JSON)
+
+
+def _size(which: str, options: EvaluateOptions, loaded: Checkpoint) -> int:
+    return getattr(options, which) or loaded.arch.get(which) or _DEFAULT_SIZE[which]

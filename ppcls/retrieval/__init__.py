@@ -1,0 +1,5 @@
+"""Images → embeddings → nearest gallery images."""
+
+from ppcls.retrieval.extractor import FeatureExtractor
+
+__all__ = ["FeatureExtractor"]
