@@ -62,4 +62,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    run(make_parser, main)
+    run(make_parser, main, uses_paddle=False)

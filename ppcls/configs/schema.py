@@ -338,6 +338,49 @@ class EvaluateOptions(NetOptions):
     seed: int = option(0, "-s", "--seed", help="accepted by every command; evaluation draws nothing", group=_RUN)
 
 
+class QuickOptions(Options):
+    """``tools/ez_inference.py``: a network's answers on dreamed images, or on any image."""
+
+    gpu: list[str] = option(["0"], "-g", "--gpu", help="GPU number; without a GPU the CPU is used", group=_RUN)
+    previous: str = option(
+        "logs", "--previous", "--model", help="run folder or checkpoint of the network", group="what to look at"
+    )
+    inversion_dir: str | None = option(
+        None, "--inversion-dir", help="dreamed images: report the network's accuracy on them", group="what to look at"
+    )
+    images: str | None = option(
+        None, "--images", help="an image, or a folder of them: write their embeddings", group="what to look at"
+    )
+    gallery: str | None = option(
+        None, "--gallery", help="folder of images to search for the nearest ones", group="what to look at"
+    )
+    top_k: int = option(5, "--top-k", help="how many gallery images to name", group="what to look at", ge=1)
+    output: str = option("embeddings.npz", "--output", help="where the embeddings go", group="what to look at")
+    picture: str | None = option(None, "--picture", help="PNG that shows the nearest images", group="what to look at")
+    height: int | None = option(None, "--height", help="input height; the training run's, else 256", group=_NET, ge=16)
+    width: int | None = option(None, "--width", help="input width; the training run's, else 128", group=_NET, ge=8)
+    depth: int | None = option(None, "--depth", help="ResNet depth; read from the checkpoint if absent", group=_NET)
+    embedding: int | None = option(None, "-e", "--embedding", help="embedding size; follows the depth", group=_NET)
+    pretrained: str | None = option(
+        None, "--pretrained", help="accepted by every command; the checkpoint replaces all weights", group=_NET
+    )
+    metric: Literal["cosine", "euclidean"] = option("cosine", "--metric", help="distance", group="what to look at")
+    flip: bool = option(False, "--flip", help="average with the mirror image's embedding", group="what to look at")
+    batch_size: int = option(64, "-b", "--batch-size", help="images in a batch", group=_RUN, ge=1)
+    seed: int = option(0, "-s", "--seed", help="accepted by every command; nothing is drawn here", group=_RUN)
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> QuickOptions:
+        check_depth(self.depth, self.embedding)
+        if not (self.inversion_dir or self.images):
+            raise ValueError("give --inversion-dir (dreamed images) or --images (an image or a folder)")
+        if (self.gallery or self.picture) and not self.images:
+            raise ValueError("--gallery and --picture need --images to search for")
+        if self.picture and not self.gallery:
+            raise ValueError("--picture needs --gallery")
+        return self
+
+
 def check_depth(depth: int | None, embedding: int | None) -> None:
     """Raise ``ValueError`` with the right value where depth or embedding size is impossible."""
     if depth is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +62,20 @@ class Evaluation:
         }
 
 
+#: Called with (query set's name, query samples, query features, gallery features, ranking).
+Inspect = Callable[[str, list[Sample], np.ndarray, np.ndarray, RankingResult], None]
+
+
 def evaluate(
-    extractor: FeatureExtractor, data: ReIDData, protocol: EvaluationProtocol | None = None, log: bool = True
+    extractor: FeatureExtractor,
+    data: ReIDData,
+    protocol: EvaluationProtocol | None = None,
+    log: bool = True,
+    inspect: Inspect | None = None,
 ) -> list[Evaluation]:
     """mAP and CMC of each query set of ``data``, and their mean (named ``avg``) if there are several.
+
+    ``inspect`` sees the features of each query set, for pictures.
 
     Raises:
         UserError: an unreadable image; no query with a match in another camera.
@@ -76,6 +87,8 @@ def evaluate(
         query = extractor.of_samples(samples, log)
         found = compare(query, samples, gallery, data.gallery, protocol)
         results.append(_summary(name, found, len(samples), len(data.gallery)))
+        if inspect:
+            inspect(name, samples, query, gallery, found)
         if log:
             report(results[-1])
     if len(results) > 1:

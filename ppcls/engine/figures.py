@@ -53,7 +53,7 @@ def contact_sheet(images: Sequence[Picture], titles: Sequence[str] | None, path:
 def rank_list(
     queries: Sequence[Picture],
     galleries: Sequence[Sequence[Picture]],
-    correct: Sequence[Sequence[bool]],
+    correct: Sequence[Sequence[bool]] | None,
     path: str | Path,
     *,
     junk: Sequence[Sequence[bool]] | None = None,
@@ -61,12 +61,14 @@ def rank_list(
 ) -> Path:
     """Write one row per query: its image, then its gallery images nearest first; return ``path``.
 
-    Frames: green = ``correct``, red = wrong, grey = ``junk`` (same id and camera, or pid −1: not counted, so it
-    takes no rank number). ``ap``: average precision of each query as a fraction, written below it (NaN: "-").
+    Frames: green = ``correct``, red = wrong (all blue where ``correct`` is None: nobody knows), grey = ``junk`` (same
+    id and camera, or pid −1: not counted, so it takes no rank number). ``ap``: average precision of each query as a fraction, written below it (NaN: "-").
 
     Raises:
         UserError: no query, or lists whose lengths disagree, or an image that cannot be read.
     """
+    known = correct is not None
+    correct = correct if known else [[False] * len(row) for row in galleries]
     junk = junk if junk is not None else [[False] * len(row) for row in galleries]
     if not len(queries) or {len(galleries), len(correct), len(junk)} != {len(queries)}:
         raise UserError(f"the rank list {path} needs one list of images and flags per query, and at least one query")
@@ -80,7 +82,7 @@ def rank_list(
         rank = 0
         for column, (image, hit, skip) in enumerate(zip(images, hits, ignored, strict=True), 1):
             rank += not skip
-            colour = IGNORED if skip else RIGHT if hit else WRONG
+            colour = IGNORED if skip else RIGHT if hit else WRONG if known else QUERY
             sheet.paste(image, row, column, title="junk" if skip else str(rank), frame=colour)
     return sheet.save(path)
 

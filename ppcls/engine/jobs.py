@@ -43,9 +43,9 @@ def train(options: TrainOptions) -> RunFolder:
         variant=options.variant,
         seed=options.seed,
     )
-    if not job.resuming:
-        start_weights(net, options, data)
-    return job.run(Supervised(net, options.peers), data, {"new": job.stream("new", data.train)}, _arch(options))
+    note = "" if job.resuming else start_weights(net, options, data)
+    streams = {"new": job.stream("new", data.train)}
+    return job.run(Supervised(net, options.peers), data, streams, _arch(options), note)
 
 
 def finetune(options: FinetuneOptions) -> RunFolder:
@@ -118,9 +118,14 @@ class _Job:
         )
 
     def run(
-        self, method: Method, data: ReIDData, streams: dict[str, TrainLoader], arch: Mapping[str, Any]
+        self,
+        method: Method,
+        data: ReIDData,
+        streams: dict[str, TrainLoader],
+        arch: Mapping[str, Any],
+        note: str = "",
     ) -> RunFolder:
-        """Train to the end, or from where a stopped run was."""
+        """Train to the end, or from where a stopped run was; ``note`` is logged first."""
         options = self.options
         trainer = Trainer(
             method,
@@ -138,6 +143,8 @@ class _Job:
         try:
             if self.resuming:
                 self._restore(trainer)
+            if note:
+                get_logger().info("%s", note)
             get_logger().info("%s", data.banner())
             trainer.train()
         finally:
@@ -207,23 +214,21 @@ class _Job:
         return self.options.amp
 
 
-def start_weights(net: ReIDNet, options: TrainOptions, data: ReIDData) -> None:
-    """ImageNet weights as asked for; a random start only if that was asked for, or on synthetic data.
+def start_weights(net: ReIDNet, options: TrainOptions, data: ReIDData) -> str:
+    """ImageNet weights as asked for; a random start only if that was asked for, or on synthetic data. Returns a note.
 
     Raises:
         UserError: no weights file and no ``--pretrained none``.
     """
-    logger = get_logger()
     if options.pretrained == "none":
-        logger.info("random initialisation, as --pretrained none asks for")
-        return
-    path = options.pretrained or default_pretrained_path(options.depth)
+        return "random initialisation, as --pretrained none asks for"
+    path = options.pretrained or default_pretrained_path(options.depth, options.variant)
     if path:
-        logger.info("%s", load_pretrained(net, path))
-        return
+        return str(load_pretrained(net, path))
+    advice = missing_weights_message(options.depth, options.variant)
     if not (Path(data.root) / "lite.json").is_file():
-        raise UserError(f"{missing_weights_message(options.depth)}; or give --pretrained none for a random start")
-    logger.info("%s", bold(f"{missing_weights_message(options.depth)}; synthetic data: going on from random weights"))
+        raise UserError(advice)
+    return bold(f"{advice}. Synthetic data: going on from random weights")
 
 
 def _arch(options: TrainOptions) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Memory:
     """What a distillation term may look at in one view of one batch.
 
     ``new`` and ``dreamed`` are the halves of the student's ``joint`` output; ``remembered[k]`` is the previous
-    network's on view k of the dreamed images, whose old classes are ``pids``; ``new_images`` are the new images themselves.
+    network's on view k of the dreamed images, whose old classes are ``pids``; ``new_images`` are the new images.
     """
 
     number: int
