@@ -332,6 +332,9 @@ class EvaluateOptions(NetOptions):
         group="how to rank",
     )
     re_ranking: bool = option(False, "-r", "--re-ranking", help="k-reciprocal re-ranking", group="how to rank")
+    rank_list: int = option(
+        0, "--rank-list", help="draw the first ranks of so many queries per data set", group="how to rank", ge=0
+    )
     output: bool = option(
         False, "--output", help="append to eval.txt, write eval.json beside the checkpoint", group=_RUN
     )

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from ppcls.configs.schema import EvaluateOptions
 from ppcls.data.dataset import ReIDData, open_dataset
+from ppcls.data.sample import Sample
 from ppcls.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from ppcls.engine.device import select_device
-from ppcls.engine.evaluator import Evaluation, EvaluationProtocol, evaluate
+from ppcls.engine.evaluator import Evaluation, EvaluationProtocol, Inspect, evaluate
+from ppcls.engine.figures import rank_list
+from ppcls.metric.ranking import RankingResult, top_k
 from ppcls.retrieval.extractor import FeatureExtractor
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_write_json, atomic_write_text
 from ppcls.utils.logger import get_logger
 
 TEXT, JSON = "eval.txt", "eval.json"
+_SHOWN_RANKS = 10
 _DEFAULT_SIZE = {"height": 256, "width": 128}
 
 
@@ -58,8 +64,33 @@ def evaluate_network(loaded: Checkpoint, sets: Iterable[ReIDData], options: Eval
     results = []
     for data in sets:
         get_logger().info("%s", data.banner())
-        results += evaluate(extractor, data, protocol)
+        results += evaluate(extractor, data, protocol, inspect=_rank_pictures(loaded.path, data, options))
     return results
+
+
+def _rank_pictures(path: Path, data: ReIDData, options: EvaluateOptions) -> Inspect | None:
+    """Draws evenly spaced queries, from worst to best AP, with their nearest gallery images."""
+    if not options.rank_list:
+        return None
+
+    def draw(name: str, samples: list[Sample], query: np.ndarray, gallery: np.ndarray, found: RankingResult) -> None:
+        valid = np.flatnonzero(np.isfinite(found.ap_per_query))
+        by_ap = valid[np.argsort(found.ap_per_query[valid], kind="stable")]
+        chosen = by_ap[np.linspace(0, len(by_ap) - 1, min(options.rank_list, len(by_ap))).astype(int)]
+        nearest, _ = top_k(query[chosen], gallery, min(_SHOWN_RANKS, len(gallery)), options.metric)
+        shown = [samples[q] for q in chosen]
+        rows = [[data.gallery[index] for index in row] for row in nearest]
+        right = [[image.pid == q.pid for image in row] for q, row in zip(shown, rows, strict=True)]
+        junk = [
+            [image.pid == q.pid and image.camid == q.camid for image in row] for q, row in zip(shown, rows, strict=True)
+        ]
+        pictures = [[image.path for image in row] for row in rows]
+        target = path.parent / f"ranks-{Path(name).name}.png"
+        ap = found.ap_per_query[chosen]
+        rank_list([q.path for q in shown], pictures, right, target, junk=junk, ap=ap)
+        get_logger().info("rank list in %s", target)
+
+    return draw
 
 
 def checkpoints(source: str, recursive: bool) -> list[Path]:

@@ -62,7 +62,8 @@ def rank_list(
     """Write one row per query: its image, then its gallery images nearest first; return ``path``.
 
     Frames: green = ``correct``, red = wrong (all blue where ``correct`` is None: nobody knows), grey = ``junk`` (same
-    id and camera, or pid −1: not counted, so it takes no rank number). ``ap``: average precision of each query as a fraction, written below it (NaN: "-").
+    id and camera, or pid −1: not counted, so it takes no rank number). ``ap``: average precision of each query as a
+    fraction, written below it (NaN: "-").
 
     Raises:
         UserError: no query, or lists whose lengths disagree, or an image that cannot be read.
