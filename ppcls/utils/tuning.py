@@ -56,7 +56,8 @@ def apply_cpu_tuning() -> str:
         return "CPU tuning: not applied, paddle was imported before ppcls"
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", message="No ccache found")
-    threads = os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    together = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))  # set by paddle.distributed.launch
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // together)))
     done = [f"{threads} threads"]
     if processor_vendor() == "AuthenticAMD":
         done.append(f"MKL code path {os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')}")
