@@ -1,0 +1,175 @@
+"""The commands end to end: what they write, and what they say about bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppcls.engine.checkpoint import load_checkpoint
+from tests.e2e.conftest import ROOT, SHORT, environment
+
+pytestmark = pytest.mark.slow
+
+
+def test_run_folder_describes_itself(task1):
+    names = {path.name for path in task1.iterdir()}
+    assert {"config.yaml", "log.txt", "metrics.jsonl", "checkpoint.pdparams", "state.pdstate", "visualdl"} <= names
+    log = (task1 / "log.txt").read_text()
+    assert "Epoch: [2][1/" in log and "Pid Loss: " in log and "ips: " in log and "eta: " in log
+    assert " * Finished epoch 2 learning rate 0.01" in log and "Mean AP: " in log and "  top-1  " in log
+    lines = [json.loads(line) for line in (task1 / "metrics.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"train", "evaluate"}
+    assert load_checkpoint(task1).epoch == 3
+
+
+def test_new_classes_stand_in_front_of_the_old(run, data, task1, dreams, tmp_path):
+    arguments = [
+        *SHORT,
+        "--data-root",
+        data,
+        "--dataset",
+        "market",
+        "--previous",
+        task1,
+        "--epochs",
+        1,
+        "--evaluate",
+        0,
+    ]
+    arguments += ["--learning-rate", "1e-9"]
+    run("main_finetune", *arguments, "--logs-dir", tmp_path / "ft")
+    dreamed = ["--inversion-dir", dreams, "--algo-config", "sim-res-triangle"]
+    run("main_incremental", *arguments, *dreamed, "--logs-dir", tmp_path / "gd")
+    old = load_checkpoint(task1).net.classifier.W.numpy()
+    for name in ("ft", "gd"):
+        grown = load_checkpoint(tmp_path / name).net.classifier.W.numpy()
+        assert grown.shape == (16, 512)
+        np.testing.assert_allclose(grown[8:], old, atol=1e-6)
+
+
+def test_evaluate_records_text_and_json(run, data, task1):
+    out = run("evaluate", "--data-root", data, "--dataset", "msmt17", "market", "--ckpt", task1, "--output").stdout
+    assert "Mean AP:" in out and "  top-1  " in out
+    text = (task1 / "eval.txt").read_text()
+    assert (
+        text.startswith("Namespace(")
+        and "Epoch: 3\n" in text
+        and "market:\n    mAP: " in text
+        and "    CMC-1  : " in text
+    )
+    entry = json.loads((task1 / "eval.json").read_text())
+    assert [line["dataset"] for line in entry["results"]] == ["msmt17", "market"]
+    run("evaluate", "--data-root", data, "--dataset", "market", "--ckpt", task1, "--output", "--re-ranking", "--flip")
+    assert (task1 / "eval.txt").read_text().startswith(text)
+    mixed = run("evaluate", "--data-root", data, "--dataset", "market+msmt17", "--ckpt", task1, "--recursive").stdout
+    assert mixed.count("Mean AP:") == 3 and "avg" in mixed
+
+
+def test_embeddings_and_nearest_images(run, data, task1, dreams, tmp_path):
+    output, picture = tmp_path / "e.npz", tmp_path / "e.png"
+    gallery = data / "market" / "query"
+    arguments = ["--images", gallery, "--gallery", gallery, "--top-k", 2, "--output", output, "--picture", picture]
+    out = run("ez_inference", "--previous", task1, "--inversion-dir", dreams, *arguments).stdout
+    assert "32 dreamed images of 8 ids: accuracy" in out
+    with np.load(output) as arrays:
+        assert arrays["embeddings"].shape == (8, 512) and arrays["nearest"].shape == (8, 2)
+        np.testing.assert_array_equal(arrays["nearest"][:, 0], np.arange(8))  # each image is its own nearest
+        np.testing.assert_allclose(arrays["distances"][:, 0], 0, atol=1e-5)
+    with Image.open(picture) as image:
+        assert image.width > 50
+
+
+def test_two_processes_train_one_network(data, tmp_path):
+    logs = tmp_path / "dp"
+    arguments = [
+        *SHORT,
+        "--data-root",
+        data,
+        "--dataset",
+        "market",
+        "--epochs",
+        "1",
+        "--evaluate",
+        "0",
+        "--logs-dir",
+        logs,
+    ]
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", tmp_path / "log"]
+    done = subprocess.run(
+        [str(part) for part in [*launch, ROOT / "tools" / "main.py", *arguments]],
+        capture_output=True, text=True, env={**environment(), "PYTHONPATH": str(ROOT)}, timeout=240, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    lines = [json.loads(line) for line in (logs / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(np.isfinite(line["pid_loss"]) for line in lines)
+    assert all(np.isfinite(value.numpy()).all() for value in load_checkpoint(logs).net.state_dict().values())
+
+
+def test_published_spelling_of_the_tools_folder(run):
+    done = subprocess.run(
+        [sys.executable, ".tools/main_incrementalX.py", "-h"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    assert done.returncode == 0 and "--peers" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def broken(data, tmp_path_factory):
+    """A copy of the market data with a truncated JPEG among the training images."""
+    folder = tmp_path_factory.mktemp("broken")
+    os.symlink(data / "market", folder / "whole")
+    train = folder / "market" / "bounding_box_train"
+    train.mkdir(parents=True)
+    images = sorted((data / "market" / "bounding_box_train").iterdir())
+    for path in images:
+        (train / path.name).write_bytes(path.read_bytes())
+    (train / images[0].name).write_bytes(images[0].read_bytes()[:200])
+    (folder / "empty" / "bounding_box_train").mkdir(parents=True)
+    one = folder / "one" / "bounding_box_train"
+    one.mkdir(parents=True)
+    (one / images[0].name).write_bytes(images[0].read_bytes())
+    return folder, images[0].name
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("main", ["--dataset", "nowhere"], "nowhere"),
+        ("main", ["--dataset", "duke"], "duke does not exist; expected"),
+        ("main", ["--data-root", "BROKEN", "--dataset", "empty"], "no usable image"),
+        ("main", ["--data-root", "BROKEN", "--dataset", "one"], "persons"),
+        ("main", ["--data-root", "BROKEN", "--dataset", "market"], "cannot decode"),
+        ("main", ["--batch-size", "512"], "persons"),
+        ("main", ["--pretrained", "nowhere.pdparams"], "nowhere.pdparams"),
+        ("main", ["--depth", "18", "--embedding", "2048"], "embedding is 512"),
+        ("main", ["--resume", "nowhere"], "no such run folder"),
+        ("main_finetune", ["--previous", "nowhere"], "no checkpoint at"),
+        ("main_incremental", ["--previous", "TASK1"], "--algo-config is missing"),
+        ("main_incremental", ["--previous", "TASK1", "--algo-config", "cosine", "--inversion-dir", "no"], "no"),
+        ("main_incrementalX", ["--previous", "TASK1", "--algo-config", "cosine"], "use tools/main_incremental.py"),
+        ("evaluate", ["--ckpt", "nowhere"], "no checkpoint at"),
+        ("inversion", ["--teacher", "nowhere"], "no checkpoint at"),
+        ("ez_inference", ["--previous", "TASK1"], "give --inversion-dir"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(run, data, task1, broken, tmp_path, tool, arguments, message):
+    words = {"BROKEN": broken[0], "TASK1": task1}
+    arguments = [words.get(argument, argument) for argument in arguments]
+    if tool.startswith("main"):
+        logs = tmp_path / "logs"
+        base = [*SHORT, "--data-root", data, "--dataset", "market", "--epochs", 1, "--evaluate", 0, "--logs-dir", logs]
+        arguments = [*base, *arguments]
+    elif tool == "evaluate":
+        arguments = ["--data-root", data, "--dataset", "market", *arguments]
+    done = run(tool, *arguments, status=2, cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0], done.stderr
+    assert not list(tmp_path.rglob("*.pdparams"))
