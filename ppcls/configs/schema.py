@@ -90,6 +90,9 @@ class OptimOptions(Options):
         gt=0,
     )
     weight_decay: float = option(5e-4, "--weight-decay", help="L2 on every parameter (SGD)", group=_OPTIM, ge=0)
+    padding: int = option(
+        10, "--padding", help="zeros around an image before the random crop; 10 suits 256×128", group=_OPTIM, ge=0
+    )
     re: float = option(0.5, "--re", help="probability of random erasing", group=_OPTIM, ge=0, le=1)
     re_area: float = option(0.4, "--re-area", help="largest erased share of the image", group=_OPTIM, gt=0.02, le=1)
     peers: int = option(1, "--peers", help="independently augmented views of each image", group=_OPTIM, ge=1)

@@ -95,21 +95,31 @@ class EvalTransform:
 
 
 class TrainTransform(EvalTransform):
-    """Resize, flip (½), pad 10 with zeros, random crop back, scale, normalise, erase. PIL → float32 [3,
+    """Resize, flip (½), pad `padding` pixels (10) with zeros, random crop back, scale, normalise, erase. PIL → float32 [3,
     height, width].
 
     Draws from `rng` in this order: flip, top, left, erasing.
     """
 
-    def __init__(self, height: int = 256, width: int = 128, re_prob: float = 0.5, re_area: float = 0.4):
+    def __init__(
+        self,
+        height: int = 256,
+        width: int = 128,
+        re_prob: float = 0.5,
+        re_area: float = 0.4,
+        padding: int = PADDING,
+    ):
         super().__init__(height, width)
+        if padding < 0:
+            raise UserError(f"padding must not be negative, not {padding}")
+        self.padding = padding
         self.erase = RandomErasing(re_prob, re_area)
 
     def __call__(self, image: Image.Image, rng: random.Random) -> np.ndarray:
         pixels = np.asarray(resize(image, self.height, self.width))
         if rng.random() < 0.5:
             pixels = pixels[:, ::-1]
-        down, right = (rng.randint(0, 2 * PADDING) - PADDING for _ in range(2))
+        down, right = (rng.randint(0, 2 * self.padding) - self.padding for _ in range(2))
         rows, rows_from = _overlap(self.height, down)
         columns, columns_from = _overlap(self.width, right)
         result = np.empty((3, self.height, self.width), np.float32)

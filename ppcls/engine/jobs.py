@@ -105,7 +105,7 @@ class _Job:
         return TrainLoader(
             samples,
             labels or own,
-            TrainTransform(options.height, options.width, options.re, options.re_area),
+            TrainTransform(options.height, options.width, options.re, options.re_area, options.padding),
             options.batch_size,
             options.instances,
             views=options.peers,

@@ -103,3 +103,14 @@ def test_wrong_parameters():
     ):
         with pytest.raises(UserError):
             make()
+
+
+def test_padding_bounds_the_shift():
+    image = Image.new("RGB", (8, 16), (255, 255, 255))
+    for padding in (0, 2):
+        transform = TrainTransform(16, 8, re_prob=0.0, padding=padding)
+        shifts = set()
+        for seed in range(200):
+            inside = transform(image, random.Random(seed))[0] > 0
+            shifts.add((16 - inside.any(1).sum(), 8 - inside.any(0).sum()))
+        assert {shift for shift, _ in shifts} == {shift for _, shift in shifts} == set(range(padding + 1))

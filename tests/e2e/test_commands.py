@@ -1,7 +1,6 @@
 """The commands end to end: what they write, and what they say about bad input."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -125,7 +124,7 @@ def test_published_spelling_of_the_tools_folder(run):
 def broken(data, tmp_path_factory):
     """A copy of the market data with a truncated JPEG among the training images."""
     folder = tmp_path_factory.mktemp("broken")
-    os.symlink(data / "market", folder / "whole")
+    (folder / "whole").symlink_to(data / "market")
     train = folder / "market" / "bounding_box_train"
     train.mkdir(parents=True)
     images = sorted((data / "market" / "bounding_box_train").iterdir())
