@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ppcls.arch.reid_net import ReIDNet
 from ppcls.configs.schema import InversionOptions
 from ppcls.engine.checkpoint import load_checkpoint
 from ppcls.engine.device import select_device
 from ppcls.inversion import DreamConfig, DreamReport, dream, measure_quality
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_write_json
-from ppcls.utils.logger import get_logger
+from ppcls.utils.logger import get_logger, log_to_file, stop_logging_to
 
 
 def invert(options: InversionOptions) -> DreamReport:
@@ -31,9 +32,19 @@ def invert(options: InversionOptions) -> DreamReport:
     if not teacher.net.num_classes:
         raise UserError(f"{teacher.path} has no classifier; --teacher must be a training run's checkpoint")
     student = load_checkpoint(options.student).net if options.student else None
+    folder = _folder(options)
+    name = "log.txt" if options.num_shards == 1 else f"log-{options.shard}of{options.num_shards}.txt"
+    log = log_to_file(folder / name)
+    try:
+        return _dream(options, folder, teacher.net, student)
+    finally:
+        stop_logging_to(log)
+
+
+def _dream(options: InversionOptions, folder: Path, teacher: ReIDNet, student: ReIDNet | None) -> DreamReport:
     report = dream(
-        teacher.net,
-        _folder(options),
+        teacher,
+        folder,
         dream_config(options),
         shots=options.shots,
         seed=options.seed,
@@ -42,6 +53,7 @@ def invert(options: InversionOptions) -> DreamReport:
         shard=options.shard,
         adopt=options.resume is not None,
         student=student,
+        jpeg_quality=options.jpeg_quality,
         snapshot_seconds=options.save_minutes * 60,
     )
     if options.verifier and report.complete:
@@ -64,6 +76,7 @@ def dream_config(options: InversionOptions) -> DreamConfig:
         height=options.height,
         width=options.width,
         batch_size=options.bs,
+        warmup=options.warmup,
     )
 
 
