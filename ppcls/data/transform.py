@@ -95,8 +95,9 @@ class EvalTransform:
 
 
 class TrainTransform(EvalTransform):
-    """Resize, flip (½), pad `padding` pixels (10) with zeros, random crop back, scale, normalise, erase. PIL → float32 [3,
-    height, width].
+    """Resize, flip (½), pad with zeros (10 pixels), random crop back, scale, normalise, erase.
+
+    PIL image → float32 [3, height, width].
 
     Draws from `rng` in this order: flip, top, left, erasing.
     """

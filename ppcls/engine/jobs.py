@@ -8,7 +8,8 @@ from typing import Any
 
 from ppcls.arch.pretrained import default_pretrained_path, load_pretrained, missing_weights_message
 from ppcls.arch.reid_net import ReIDNet, build_net
-from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, TrainOptions, load_algo
+from ppcls.configs.algo import load_algo
+from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, TrainOptions
 from ppcls.data.dataset import ReIDData, open_dataset, train_labels
 from ppcls.data.dreamed import open_dreamed
 from ppcls.data.loader import ImageCache, PairedStreams, TrainLoader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ppcls.engine.comparison import Settings
 
-_NET = {"depth": 18, "height": 64, "width": 32, "pretrained": "none", "workers": 1}
+_NET = {"depth": 18, "height": 64, "width": 32, "pretrained": "none", "workers": 1, "padding": 4}
 
 
 def demo_settings() -> Settings:
@@ -16,7 +16,7 @@ def demo_settings() -> Settings:
         dream={"shots": 8, "steps": [150, 75], "bs": 64},
         increment={"epochs": 8, "epochs-decay": [6]},
         dream_shards=2,
-        first_cores=2,
+        first_cores=1,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ppcls.configs.schema import AlgoConfig
+from ppcls.configs.algo import AlgoConfig
 from ppcls.loss.distillation import build_distillation
 from ppcls.method.augmented import AugmentedDistillation
 from ppcls.method.base import Method, PreviousMethod

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 
+from ppcls.configs.algo import load_algo
 from ppcls.configs.options import add_flags, resolve
 from ppcls.configs.schema import (
     AugmentedOptions,
@@ -11,7 +12,6 @@ from ppcls.configs.schema import (
     IncrementalOptions,
     InversionOptions,
     TrainOptions,
-    load_algo,
 )
 from ppcls.utils.errors import UserError
 

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls.configs.schema import CONFIG_FOLDER, AlgoConfig, load_algo
+from ppcls.configs.algo import CONFIG_FOLDER, AlgoConfig, load_algo
 from ppcls.loss.distillation import build_distillation
 from ppcls.method import Supervised, build_method, streams_of
 from ppcls.method.augmented import AugmentedDistillation
