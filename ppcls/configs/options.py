@@ -163,7 +163,7 @@ def _argparse_kind(field: Any, const: Any) -> dict[str, Any]:
     kind, choices, many, optional = _unwrap(field.annotation)
     shown = field.get_default(call_default_factory=True)
     text = (field.description or "").replace("%", "%%")
-    text += "" if shown in (None, "", PydanticUndefined, False) else f" (default: {_show(shown)})"
+    text += "" if shown in (None, "", PydanticUndefined, False, []) else f" (default: {_show(shown)})"
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     settings: dict[str, Any] = {"help": text, "metavar": None if choices else _METAVARS.get(kind, "VALUE")}

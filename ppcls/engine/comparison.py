@@ -79,7 +79,7 @@ def plan(folder: Path, settings: Settings, methods: Sequence[str], seeds: Sequen
     """All stages of a comparison, in an order in which they can run."""
     data = folder / "data"
     domains = (settings.first, settings.second)
-    stages = [Stage("data", "make_lite_data", ("--out", str(data), "--domains", *domains, *_flags(settings.data)))]
+    stages = [Stage("data", "make_lite_data", ("--out", str(data), "--domains", *domains, *flags(settings.data)))]
     for seed in seeds:
         stages += _stages_of(folder / f"seed{seed}", data, settings, methods, seed)
     return stages
@@ -87,27 +87,27 @@ def plan(folder: Path, settings: Settings, methods: Sequence[str], seeds: Sequen
 
 def _stages_of(folder: Path, data: Path, settings: Settings, methods: Sequence[str], seed: int) -> list[Stage]:
     first, tag = folder / "task1", f"seed{seed}/"
-    shared = _flags({**settings.common, "data-root": data, "seed": seed, "evaluate": 0, "resume": "auto"})
+    shared = flags({**settings.common, "data-root": data, "seed": seed, "evaluate": 0, "resume": "auto"})
     size = {key: settings.common[key] for key in ("height", "width") if key in settings.common}
     dreams = folder / "dreams"
-    start = ("--dataset", settings.first, "--logs-dir", str(first), *shared, *_flags(settings.train))
+    start = ("--dataset", settings.first, "--logs-dir", str(first), *shared, *flags(settings.train))
     stages = [
         Stage(f"{tag}task1", "main", start, ("data",), settings.first_cores),
         _evaluation(f"{tag}task1", first, data, settings),
     ]
-    teacher = ("--teacher", str(first), "--generation-dir", str(dreams), *_flags({**size, "seed": seed}))
+    teacher = ("--teacher", str(first), "--generation-dir", str(dreams), *flags({**size, "seed": seed}))
     for shard in range(settings.dream_shards):
-        part = _flags({**settings.dream, "num-shards": settings.dream_shards, "shard": shard})
+        part = flags({**settings.dream, "num-shards": settings.dream_shards, "shard": shard})
         stages.append(Stage(f"{tag}dreams-{shard}", "inversion", (*teacher, *part), (f"{tag}task1",)))
     for method in methods:
         tool, algorithm = METHODS[method]
         run, name = folder / slug(method), f"{tag}{slug(method)}"
         arguments = ["--logs-dir", str(run), *shared]
         if method == "joint":
-            arguments += ["--dataset", f"{settings.first}+{settings.second}", *_flags(settings.train)]
+            arguments += ["--dataset", f"{settings.first}+{settings.second}", *flags(settings.train)]
             after = ("data",)
         else:
-            arguments += ["--dataset", settings.second, "--previous", str(first), *_flags(settings.increment)]
+            arguments += ["--dataset", settings.second, "--previous", str(first), *flags(settings.increment)]
             after = (f"{tag}task1",)
         if algorithm:
             arguments += ["--inversion-dir", str(dreams), "--algo-config", algorithm]
@@ -158,6 +158,10 @@ class Runner:
                 for process in list(self._processes):
                     process.terminate()
                 raise
+
+    def seconds(self, stage: Stage) -> float:
+        """How long a finished stage took."""
+        return float(json.loads(self._marker(stage).read_text(encoding="utf-8"))["seconds"])
 
     def _startable(self, waiting: Sequence[Stage], running: Iterable[Stage], done: set[str]) -> list[Stage]:
         free = self.cores - sum(min(stage.cores, self.cores) for stage in running)
@@ -221,7 +225,7 @@ def _read(run_folder: Path) -> dict[str, dict[str, float]]:
     return {line["dataset"]: {"mAP": line["mAP"], "R1": line["cmc"]["1"]} for line in found}
 
 
-def _flags(options: Mapping[str, object]) -> tuple[str, ...]:
+def flags(options: Mapping[str, object]) -> tuple[str, ...]:
     """``{"epochs": 3, "steps": (2, 1)}`` → ``("--epochs", "3", "--steps", "2", "1")``."""
     flags: list[str] = []
     for key, value in options.items():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ppcls.engine.comparison import Settings
+from ppcls.engine.comparison import flags as comparison_flags
 from ppcls.engine.figures import bars, matrix_heatmap
 from ppcls.utils.files import atomic_write_json, atomic_write_text
 
@@ -53,6 +55,66 @@ def write(folder: Path, found: Results, first: str, second: str, seeds: Sequence
     lost = {name: {key: _mean_std(forgotten(found, name, first, key)) for key in ("mAP", "R1")} for name in methods}
     bars(lost, "percentage points lost", folder / "forgetting.png", title=f"Forgotten on {first}")
     return folder
+
+
+def page(found: Results, settings: Settings, seeds: Sequence[int], machine: str, seconds: float) -> str:
+    """The Markdown page of a comparison: settings, table, pictures, and whether the published order was seen."""
+    first, second = settings.first, settings.second
+    flags = {
+        "data": settings.data,
+        "all training": settings.common,
+        "task 1 and joint": settings.train,
+        "dreams": settings.dream,
+        "task 2": settings.increment,
+    }
+    lines = [
+        "# Lite benchmark",
+        "",
+        "Made by `make lite-benchmark`; nothing on this page is typed by hand. The data is synthetic",
+        "([lite data](lite_data.md)), so the figures say whether the methods work, not how well they do on real",
+        f"cameras. Task 1 is `{first}`, task 2 is `{second}`. After task 1 its images are not used again, but for",
+        "`joint`, the upper bound, which trains on both domains from scratch. `finetune` is the lower bound.",
+        "",
+        f"mAP and R1 in per cent on unseen ids, mean ± standard deviation over seeds {', '.join(map(str, seeds))}.",
+        f"Forgotten: what `{first}` lost since task 1, in points. {machine}; {seconds / 60:.0f} minutes of one core.",
+        "",
+        table(found, first, second),
+        *_order(found, first),
+        "",
+        "![forgetting](images/lite_forgetting.png)",
+        "",
+        "## Settings",
+        "",
+        *(f"* {name}: `{' '.join(comparison_flags(options))}`" for name, options in flags.items()),
+        "",
+        "Dreamed images of the first seed:",
+        "",
+        "![dreamed images](images/lite_dreamed.png)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+#: The published order on the old domain, worst first; each pair is checked.
+EXPECTED = (("finetune", "sim-res (GD)"), ("finetune", "res-triangle (GD)"), ("sim-res (GD)", "AD"), ("AD", "joint"))
+
+
+def _order(found: Results, first: str) -> list[str]:
+    lines = ["Published order on the old domain (paired over seeds):", ""]
+    for worse, better in EXPECTED:
+        gains = [100 * (b[first]["mAP"] - w[first]["mAP"]) for w, b in zip(found[worse], found[better], strict=True)]
+        mean, std = float(np.mean(gains)), float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
+        verdict = "as published" if mean > 0 else "NOT as published"
+        sure = "in every seed" if min(gains) > 0 else f"in {sum(gain > 0 for gain in gains)} of {len(gains)} seeds"
+        lines.append(f"* `{worse}` < `{better}`: {mean:+.1f} ± {std:.1f} points of mAP, {sure}: {verdict}")
+    return lines
+
+
+def publish(pictures: Path, target: Path) -> None:
+    """Copy the two pictures that the page shows."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("forgetting", "dreamed"):
+        shutil.copyfile(pictures / f"{name}.png", target / f"lite_{name}.png")
 
 
 def gather_pictures(folder: Path, source: Path, runs: Sequence[str]) -> None:
