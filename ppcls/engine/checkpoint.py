@@ -90,7 +90,8 @@ def load_checkpoint(source: str | Path, **wanted: Any) -> Checkpoint:
     """Build the network that a checkpoint holds and fill it.
 
     Depth and number of classes are read from the weights; the rest from the file's ``arch`` entry, else from
-    ``wanted``, else the defaults. A ``wanted`` value (None: no wish) that contradicts the file is an error.
+    ``wanted``, else the defaults. A ``wanted`` value (None: no wish) that contradicts the file is an error; a wanted
+    ``neck_bias`` wins, as it may change from task to task.
 
     Raises:
         UserError: no file, not a re-identification checkpoint, or a contradiction.
@@ -121,6 +122,8 @@ def _architecture(path: Path, state: Mapping[str, Any], wanted: Mapping[str, Any
         if key in stored and wishes.get(key, stored[key]) != stored[key]:
             flag = {"pooling": "last-pooling"}.get(key, key).replace("_", "-")
             raise UserError(f"{path} was trained with --{flag} {stored[key]}, not {wishes[key]}; leave the flag out")
+    if "neck_bias" in wishes:  # says only whether a parameter trains from now on: no contradiction
+        stored["neck_bias"] = wishes["neck_bias"]
     return {key: stored.get(key, wishes.get(key, defaults.get(key))) for key in _ARCH_KEYS}
 
 

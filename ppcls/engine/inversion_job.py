@@ -8,6 +8,7 @@ from ppcls.arch.reid_net import ReIDNet
 from ppcls.configs.schema import InversionOptions
 from ppcls.engine.checkpoint import load_checkpoint
 from ppcls.engine.device import select_device
+from ppcls.engine.jobs import inherit_size, wishes
 from ppcls.inversion import DreamConfig, DreamReport, dream, measure_quality
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_write_json
@@ -21,14 +22,8 @@ def invert(options: InversionOptions) -> DreamReport:
         UserError: no teacher, a folder of another job, flags that contradict the checkpoint.
     """
     select_device(options.gpu)
-    given = options.model_fields_set
-    teacher = load_checkpoint(
-        options.teacher,
-        depth=options.depth if "depth" in given else None,
-        last_stride=options.last_stride if "last_stride" in given else None,
-        pooling=options.last_pooling if "last_pooling" in given else None,
-        variant=options.variant if "variant" in given else None,
-    )
+    teacher = load_checkpoint(options.teacher, **wishes(options))
+    inherit_size(options, teacher.arch)
     if not teacher.net.num_classes:
         raise UserError(f"{teacher.path} has no classifier; --teacher must be a training run's checkpoint")
     student = load_checkpoint(options.student).net if options.student else None

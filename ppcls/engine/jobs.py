@@ -9,7 +9,8 @@ from typing import Any
 from ppcls.arch.pretrained import default_pretrained_path, load_pretrained, missing_weights_message
 from ppcls.arch.reid_net import ReIDNet, build_net
 from ppcls.configs.algo import load_algo
-from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, TrainOptions
+from ppcls.configs.options import Options
+from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, NetOptions, TrainOptions
 from ppcls.data.dataset import ReIDData, open_dataset, train_labels
 from ppcls.data.dreamed import open_dreamed
 from ppcls.data.loader import ImageCache, PairedStreams, TrainLoader
@@ -227,7 +228,7 @@ def start_weights(net: ReIDNet, options: TrainOptions, data: ReIDData) -> str:
     if path:
         return str(load_pretrained(net, path))
     advice = missing_weights_message(options.depth, options.variant)
-    if not (Path(data.root) / "lite.json").is_file():
+    if not all((folder / "lite.json").is_file() for folder in {Path(image.path).parents[1] for image in data.train}):
         raise UserError(advice)
     return bold(f"{advice}. Synthetic data: going on from random weights")
 
@@ -246,21 +247,28 @@ def _arch(options: TrainOptions) -> dict[str, Any]:
 
 def _grown(options: FinetuneOptions, data: ReIDData) -> tuple[ReIDNet, ReIDNet, dict[str, Any]]:
     """(student with the new classes in front, previous network, architecture)."""
-    given = options.model_fields_set
-    wanted = {
-        "depth": options.depth if "depth" in given else None,
-        "last_stride": options.last_stride if "last_stride" in given else None,
-        "pooling": options.last_pooling if "last_pooling" in given else None,
-        "neck_bias": options.neck_bias,
-        "variant": options.variant if "variant" in given else None,
-    }
-    loaded = load_checkpoint(options.previous, **wanted)
+    loaded = load_checkpoint(options.previous, **wishes(options))
+    inherit_size(options, loaded.arch)
     previous = loaded.net
     if not previous.num_classes:
         raise UserError(f"{loaded.path} has no classifier; --previous must be a training run's checkpoint")
     net = previous.copy()
     net.expand(data.num_train_ids, numpy_legacy_rng(options.seed, "expand", previous.num_classes))
     return net, previous, {**loaded.arch, "height": options.height, "width": options.width}
+
+
+def wishes(options: NetOptions) -> dict[str, Any]:
+    """What was typed about the network, for :func:`load_checkpoint`; None where nothing was."""
+    fields = {"depth": "depth", "last_stride": "last_stride", "pooling": "last_pooling"}
+    fields |= {"variant": "variant", "neck_bias": "neck_bias"}
+    return {key: getattr(options, name) if name in options.model_fields_set else None for key, name in fields.items()}
+
+
+def inherit_size(options: Options, arch: Mapping[str, Any]) -> None:
+    """Where no input size was typed, take that of the previous network."""
+    for side in ("height", "width"):
+        if side not in options.model_fields_set and arch.get(side):
+            setattr(options, side, arch[side])
 
 
 def _dreamed(options: IncrementalOptions, previous: ReIDNet) -> list[Sample]:

@@ -95,6 +95,16 @@ def test_other_parameters_are_refused_unless_forced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["market"]
 
 
+def test_missing_files_are_reported_and_force_restores_them(tmp_path):
+    folder = make_lite_data(tmp_path, ["market"], **SMALL)["market"]
+    before = contents(folder)
+    next((folder / "query").iterdir()).unlink()
+    with pytest.raises(UserError, match="holds 3 of its 4 images"):
+        make_lite_data(tmp_path, ["market"], **SMALL)
+    make_lite_data(tmp_path, ["market"], **SMALL, force=True)
+    assert contents(folder) == before
+
+
 def test_force_never_removes_what_is_not_lite_data(tmp_path):
     photo = tmp_path / "market" / "query" / "0001_c1s1_000001_00.jpg"
     photo.parent.mkdir(parents=True)
@@ -103,6 +113,15 @@ def test_force_never_removes_what_is_not_lite_data(tmp_path):
         with pytest.raises(UserError, match="not lite data"):
             make_lite_data(tmp_path, ["market"], **SMALL, force=force)
     assert photo.read_bytes() == b"a real photograph"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"made_by": "someone else", "images": {}, "parameters": {}}'])
+def test_a_manifest_of_another_kind_is_refused(tmp_path, text):
+    (tmp_path / "market").mkdir()
+    (tmp_path / "market" / "lite.json").write_text(text)
+    for force in (False, True):
+        with pytest.raises(UserError, match=r"lite\.json"):
+            make_lite_data(tmp_path, ["market"], **SMALL, force=force)
 
 
 def test_a_failure_leaves_neither_half_a_domain_nor_the_loss_of_the_old_one(tmp_path, monkeypatch):

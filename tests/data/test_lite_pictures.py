@@ -30,9 +30,7 @@ def domain_colours(name: str, people: int = 12) -> np.ndarray:
     means = []
     for number in range(people):
         person = studio.person("person", number)
-        means += [
-            pixels(studio.picture("person", number, person, cam, 0)).mean(axis=(0, 1)) for cam in (1, 2, 3, 4)
-        ]
+        means += [pixels(studio.picture("person", number, person, cam, 0)).mean(axis=(0, 1)) for cam in (1, 2, 3, 4)]
     return np.array(means)
 
 
@@ -50,9 +48,7 @@ def test_domains_differ_in_colour_more_than_chance():
 def test_a_person_looks_more_like_themselves_than_like_others_in_the_same_light():
     studio = Studio(DOMAINS["market"], cams=2, height=64, width=32, seed=0)
     people = [studio.person("person", n) for n in range(8)]
-    shots = np.array(
-        [[pixels(studio.picture("person", n, p, 1, k)) for k in (0, 1)] for n, p in enumerate(people)]
-    )
+    shots = np.array([[pixels(studio.picture("person", n, p, 1, k)) for k in (0, 1)] for n, p in enumerate(people)])
     body = shots[:, :, 16:52, 10:22].mean(axis=(3,))
     distance = np.abs(body[:, None, 0] - body[None, :, 1]).mean(axis=(2, 3))
     assert (distance.argmin(axis=1) == np.arange(8)).mean() >= 0.75

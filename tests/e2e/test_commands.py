@@ -172,3 +172,25 @@ def test_bad_input_gets_one_line_and_status_2(run, data, task1, broken, tmp_path
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0], done.stderr
     assert not list(tmp_path.rglob("*.pdparams"))
+
+
+def test_later_tasks_inherit_the_input_size_and_may_freeze_the_neck(run, data, task1, tmp_path):
+    options = ["--data-root", data, "--dataset", "market", "--previous", task1, "-b", 16, "--seed", 1, "--workers", 1]
+    options += ["--epochs", 1, "--evaluate", 0]
+    run("main_finetune", *options, "--logs-dir", tmp_path / "train")
+    run("main_finetune", *options, "--neck-bias", "frozen", "--logs-dir", tmp_path / "frozen")
+    trained, frozen = load_checkpoint(tmp_path / "train"), load_checkpoint(tmp_path / "frozen")
+    assert (trained.arch["height"], trained.arch["width"]) == (32, 16)
+    before = load_checkpoint(task1).net.backbone.bn.bias.numpy()
+    np.testing.assert_array_equal(frozen.net.backbone.bn.bias.numpy(), before)
+    assert np.abs(trained.net.backbone.bn.bias.numpy() - before).max() > 0
+    assert frozen.arch["neck_bias"] == "frozen" and trained.arch["neck_bias"] == "train"
+
+
+def test_mixed_synthetic_data_start_from_random_weights(run, data, tmp_path):
+    options = [option for option in SHORT if option not in ("--pretrained", "none")]
+    options += ["--data-root", data, "--dataset", "msmt17+market", "--epochs", 1, "--evaluate", 0]
+    out = run("main", *options, "--logs-dir", tmp_path / "joint").stdout
+    assert "no ImageNet weights" in out and "Synthetic data: going on from random weights" in out
+    assert out.count("no ImageNet weights") == 1
+    assert load_checkpoint(tmp_path / "joint").net.num_classes == 16
