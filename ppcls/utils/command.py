@@ -37,7 +37,7 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_USAGE
     except KeyboardInterrupt:
-        print("interrupted; run the same command again with --resume to go on where it was", file=sys.stderr)
+        print("interrupted; training goes on with --resume, any other command when it is started again", file=sys.stderr)
         status = EXIT_INTERRUPTED
     except BrokenPipeError:
         status = EXIT_PROBLEMS
