@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._peers import cosine_distance, full_sort_rank
 from ppcls.metric.distance import Scorer, score_strips
 from ppcls.metric.ranking import Labels, rank_strips
+from ppcls.utils.files import atomic_write_json
 
 MARKET = {"queries": 3368, "gallery": 15913, "ids": 750, "size": 2048}
 SMALL = {"queries": 200, "gallery": 3000, "ids": 60, "size": 64}
@@ -112,34 +113,72 @@ def measure(path: Path, repeat: int) -> dict[str, dict]:
     return best
 
 
+def compare(small: bool, repeat: int) -> dict[str, dict]:
+    """``{accuracy: {"ours", "peer", "ratio_ranking", "ratio_total", "agree"}}``, the sides as in :func:`measure`."""
+    results = {}
+    for accuracy in ACCURACY:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "features.npz"
+            np.savez(path, **draw(SMALL if small else MARKET, accuracy))
+            best = measure(path, 1 if small else repeat)
+        ours, peer = best["ours"], best["peer"]
+        agree = bool(np.allclose([ours.pop("mAP"), *ours.pop("cmc")], [peer["mAP"], *peer.pop("cmc")], atol=1e-4))
+        ratio = {f"ratio_{kind}": peer[kind] / ours[kind] for kind in ("ranking", "total")}
+        results[accuracy] = {**best, **ratio, "mAP": peer.pop("mAP"), "agree": agree}
+    return results
+
+
+def text(results: dict[str, dict]) -> str:
+    """Three lines per accuracy."""
+    lines = []
+    for accuracy, found in results.items():
+        ours, peer = found["ours"], found["peer"]
+        lines.append(f"{accuracy}: mAP {found['mAP']:.1%}")
+        for kind in ("ranking", "total"):
+            sides = f"ours {ours[kind]:7.3f} s   full sort {peer[kind]:7.3f} s"
+            lines.append(f"  {kind:8s} {sides}   ratio {found[f'ratio_{kind}']:5.1f}x")
+        mine, other = (extra_memory(side) / 2**20 for side in (ours, peer))
+        lines.append(f"  peak memory beyond the features: ours {mine:6.0f} MiB   full sort {other:6.0f} MiB")
+    return "\n".join(lines)
+
+
+def extra_memory(side: dict) -> float:
+    """Bytes of one side's peak that are not the features themselves."""
+    return side["peak"] - side["features"]
+
+
+def markdown(results: dict[str, dict]) -> str:
+    """One line per accuracy and kind of time."""
+    lines = ["| | ours | full sort | ratio | memory beyond the features, ours (full sort) |", "|---|---|---|---|---|"]
+    for accuracy, found in results.items():
+        ours, peer = found["ours"], found["peer"]
+        memory = f"{extra_memory(ours) / 2**20:.0f} MiB ({extra_memory(peer) / 2**20:.0f} MiB)"
+        for kind, label in (("ranking", "ranking"), ("total", "distance and ranking")):
+            times = f"{ours[kind]:.2f} s | {peer[kind]:.2f} s | {found[f'ratio_{kind}']:.1f}×"
+            lines.append(f"| {label}, mAP {found['mAP']:.0%} ({accuracy}) | {times} | {memory} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
-    """Print one table row per accuracy; status 1 when the two sides disagree."""
+    """Print the table; status 1 when the two sides disagree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few seconds instead of a minute; figures mean little")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each side (default: 3)")
+    parser.add_argument("--json", metavar="PATH", help="also write the figures there")
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "PATH"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         worker(*args.worker)
         return 0
-    shape, agree = SMALL if args.small else MARKET, True
-    print("{queries} queries x {gallery} gallery images x {size}".format(**shape))
-    for accuracy in ACCURACY:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "features.npz"
-            np.savez(path, **draw(shape, accuracy))
-            best = measure(path, 1 if args.small else args.repeat)
-        ours, peer = best["ours"], best["peer"]
-        agree &= bool(np.allclose([ours["mAP"], *ours["cmc"]], [peer["mAP"], *peer["cmc"]], atol=1e-4))
-        print(f"{accuracy}: mAP {ours['mAP']:.1%} (full sort {peer['mAP']:.1%})")
-        for kind in ("ranking", "total"):
-            ratio = peer[kind] / ours[kind]
-            print(f"  {kind:8s} ours {ours[kind]:7.3f} s   full sort {peer[kind]:7.3f} s   ratio {ratio:5.1f}x")
-        mine, other = ((side["peak"] - side["features"]) / 2**20 for side in (ours, peer))
-        print(f"  peak memory beyond the features: ours {mine:6.0f} MiB   full sort {other:6.0f} MiB")
-    if not agree:
-        print("error: the two sides disagree on mAP or CMC", file=sys.stderr)
-    return 0 if agree else 1
+    print("{queries} queries x {gallery} gallery images x {size}".format(**(SMALL if args.small else MARKET)))
+    results = compare(args.small, args.repeat)
+    print(text(results))
+    if args.json:
+        atomic_write_json(args.json, results)
+    if all(found["agree"] for found in results.values()):
+        return 0
+    print("error: the two sides disagree on mAP or CMC", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_USAGE
     except KeyboardInterrupt:
-        print("interrupted; training goes on with --resume, any other command when it is started again", file=sys.stderr)
+        print("interrupted; training goes on with --resume, other commands when started again", file=sys.stderr)
         status = EXIT_INTERRUPTED
     except BrokenPipeError:
         status = EXIT_PROBLEMS
