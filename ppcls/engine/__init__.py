@@ -1,1 +1,1 @@
-"""engine"""
+"""Floor 3: whole jobs. The one training loop with its hooks, checkpoints, evaluation, streams and comparisons."""

@@ -273,7 +273,7 @@ def test_links_are_removed_but_not_what_they_point_to(place):
     assert target.is_file() and not image.exists() and report.deleted[0]["links"] == 1
 
 
-def test_tables_of_images_cannot_be_emptied(place):
+def test_images_of_a_table_are_removed_too(place):
     table = place / "mine.csv"
     rows = [
         f"{path},{path.name[:4]},{path.name[6]},{split}"
@@ -281,9 +281,9 @@ def test_tables_of_images_cannot_be_emptied(place):
         for path in images(place, "msmt17", folder)
     ]
     table.write_text("path,pid,camid,split\n" + "\n".join(rows))
-    with pytest.raises(UserError, match="cannot be read again"):
-        run(place, f"csv:{table}", "duke", earlier_data="delete", yes=True)
-    run(place, f"csv:{table}", "duke")
+    report, _ = run(place, f"csv:{table}", "duke", earlier_data="delete", yes=True)
+    assert report.deleted[0]["files"] == 8 and not images(place, "msmt17")
+    assert run(place, f"csv:{table}", "duke", earlier_data="delete", yes=True)[1] == []
 
 
 def test_dreams_go_once_they_are_used(place):

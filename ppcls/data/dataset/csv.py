@@ -31,10 +31,7 @@ def _parse_row(row: dict[str, str | None], where: str, folder: Path) -> tuple[st
             numbers.append(int(values[column]))
         except ValueError:
             raise UserError(f"{where}: {column} {values[column]!r} is not a whole number") from None
-    path = folder / values["path"]
-    if not path.is_file():
-        raise UserError(f"{where}: image {path} does not exist (paths are relative to the CSV file)")
-    return values["split"], Sample(str(path), *numbers)
+    return values["split"], Sample(str(folder / values["path"]), *numbers)
 
 
 def read_csv(file: Path, splits: Sequence[str], name: str | None = None) -> ReIDData:
@@ -50,6 +47,11 @@ def read_csv(file: Path, splits: Sequence[str], name: str | None = None) -> ReID
                 raise UserError(f"{file} line 1: column {', '.join(missing)} is missing; expected {LAYOUT}")
             for row in reader:
                 split, sample = _parse_row(row, f"{file} line {reader.line_num}", file.parent)
+                if split in splits and not Path(sample.path).is_file():
+                    raise UserError(
+                        f"{file} line {reader.line_num}: image {sample.path} does not exist (paths are relative to "
+                        "the CSV file)"
+                    )
                 rows[split].append(sample)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {file}: {error}; expected {LAYOUT} in UTF-8") from error

@@ -36,11 +36,6 @@ def _check_agreement(pending: Sequence[Stage], agreed: bool) -> None:
     for stage in pending:
         if not isinstance(stage.options, DeleteOptions) or stage.options.dataset is None:
             continue
-        if "csv:" in stage.options.dataset:
-            raise UserError(
-                f"--earlier-data delete: {stage.options.dataset} cannot be read again once its training images are "
-                "gone; give the data as folder:PATH, or use --earlier-data keep"
-            )
         if not agreed:
             raise UserError(
                 f"--earlier-data delete will remove the original training images of {stage.options.dataset}; "
