@@ -8,8 +8,8 @@ import argparse
 
 import _path  # noqa: F401
 
+from ppcls.configs.evaluation import EvaluateOptions
 from ppcls.configs.options import add_flags, resolve
-from ppcls.configs.schema import EvaluateOptions
 from ppcls.utils.command import run
 
 

@@ -10,8 +10,8 @@ import argparse
 
 import _path  # noqa: F401
 
+from ppcls.configs.evaluation import QuickOptions
 from ppcls.configs.options import add_flags, resolve
-from ppcls.configs.schema import QuickOptions
 from ppcls.utils.command import run
 
 

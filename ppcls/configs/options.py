@@ -54,6 +54,8 @@ def add_flags(parser: argparse.ArgumentParser, schema: type[Options]) -> argpars
     groups: dict[str, argparse._ArgumentGroup] = {}
     taken = {flag for field in schema.model_fields.values() for flag in _extra(field)["flags"]}
     for name, field in schema.model_fields.items():
+        if _unwrap(field.annotation)[0] is dict:
+            continue  # nested keys are given as -o name.key=value
         extra = _extra(field)
         group = groups.setdefault(extra["group"], parser.add_argument_group(extra["group"]))
         flags = [*extra["flags"]] or ["--" + name.replace("_", "-")]
@@ -196,4 +198,4 @@ def _unwrap(annotation: Any) -> tuple[Any, tuple, str | int | None, bool]:
         return *_unwrap(inner[0])[:2], "+", False
     if origin is tuple:
         return *_unwrap(inner[0])[:2], len(inner), False
-    return annotation, (), None, False
+    return origin or annotation, (), None, False

@@ -42,6 +42,9 @@ class NetOptions(Options):
     )
     last_stride: Literal[1, 2] = option(2, "-ls", "--last-stride", help="stride of the last stage", group=_NET)
     variant: Literal["plain", "ibn_a", "cbam"] = option("plain", "--variant", help="kind of residual block", group=_NET)
+    classifier: Literal["linear", "sphere", "arc", "nonorm_arc"] = option(
+        "linear", "--classifier", help="Sphere, Arc and NoNormArc as in the reference", group=_NET
+    )
     neck_bias: Literal["train", "frozen"] = option(
         "train",
         "--neck-bias",
@@ -65,6 +68,30 @@ class NetOptions(Options):
     def _embedding_fits_depth(self) -> NetOptions:
         check_depth(self.depth, self.embedding)
         return self
+
+
+class StoredNetOptions(NetOptions):
+    """A network that comes from a checkpoint: what is not given is read there."""
+
+    depth: int | None = option(None, "--depth", help="ResNet depth; read from the checkpoint", group=_NET)
+    last_pooling: Literal["avg", "max"] | None = option(
+        None, "-lp", "--last-pooling", help="global pooling; the training run's, else avg", group=_NET
+    )
+    last_stride: Literal[1, 2] | None = option(
+        None, "-ls", "--last-stride", help="stride of the last stage; the training run's, else 2", group=_NET
+    )
+    variant: Literal["plain", "ibn_a", "cbam"] | None = option(
+        None, "--variant", help="kind of residual block; the training run's, else plain", group=_NET
+    )
+    neck_bias: Literal["train", "frozen"] | None = option(
+        None, "--neck-bias", help="from now on train or freeze the BNNeck's bias; the training run's choice", group=_NET
+    )
+    classifier: Literal["linear", "sphere", "arc", "nonorm_arc"] | None = option(
+        None, "--classifier", help="kind of classifier; the training run's, else linear", group=_NET
+    )
+    pretrained: str | None = option(
+        None, "--pretrained", help="accepted by every command; here the checkpoint gives all weights", group=_NET
+    )
 
 
 class OptimOptions(Options):
@@ -95,6 +122,11 @@ class OptimOptions(Options):
     peers: int = option(1, "--peers", help="independently augmented views of each image", group=_OPTIM, ge=1)
     amp: Literal["off", "O1", "O2"] = option("off", "--amp", help="mixed precision on a GPU", group=_OPTIM)
 
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # what YAML makes of the word
+
     @model_validator(mode="after")
     def _schedule(self) -> OptimOptions:
         if self.epochs_decay != sorted(set(self.epochs_decay)):
@@ -113,7 +145,7 @@ class RunOptions(Options):
 
     gpu: list[str] = option(["0"], "-g", "--gpu", help="GPU number; without a GPU the CPU is used", group=_RUN)
     seed: int | None = option(
-        None, "-s", "--seed", help="makes the run repeatable; drawn and logged if absent", group=_RUN
+        None, "-s", "--seed", help="makes the run repeatable; drawn and logged if absent", group=_RUN, ge=0
     )
     logs_dir: str = option("logs", "--logs-dir", help="run folder", group=_RUN)
     resume: str = option(
@@ -126,11 +158,11 @@ class RunOptions(Options):
     evaluate: int = option(10, "--evaluate", help="evaluate every N epochs; 0 never", group=_RUN, ge=0)
     save_freq: int = option(1000, "--save-freq", help="keep checkpoint-epochN every N epochs", group=_RUN, ge=1)
     save_minutes: float = option(
-        10, "--save-minutes", help="write the resume state inside an epoch every so often", group=_RUN, ge=0
+        10, "--save-minutes", help="write the resume state inside an epoch so often; 0 never", group=_RUN, ge=0
     )
     print_freq: int = option(1, "--print-freq", help="log every N iterations", group=_RUN, ge=1)
     profile: int = option(
-        0, "--profile", help="profile N iterations and write a table to the run folder", group=_RUN, ge=0
+        0, "--profile", help="write a chrome trace of N iterations to the run folder", group=_RUN, ge=0
     )
 
 
@@ -142,7 +174,7 @@ class TrainOptions(ImageOptions, NetOptions, OptimOptions, RunOptions):
     )
 
 
-class FinetuneOptions(TrainOptions):
+class FinetuneOptions(StoredNetOptions, TrainOptions):
     """``tools/main_finetune.py``: the lower bound, training on new data alone."""
 
     dataset: str = option("market", "--dataset", help="the new data set (as tools/main.py)", group=_DATA)
@@ -195,7 +227,7 @@ class AugmentedOptions(IncrementalOptions):
     )
 
 
-class InversionOptions(NetOptions):
+class InversionOptions(StoredNetOptions):
     """``tools/inversion.py``: DeepInversion."""
 
     gpu: list[str] = option(["0"], "-g", "--gpu", help="GPU number; without a GPU the CPU is used", group=_RUN)
@@ -230,7 +262,7 @@ class InversionOptions(NetOptions):
     num_shards: int = option(1, "--num-shards", help="split the work into so many parts", group=_RUN, ge=1)
     shard: int = option(0, "--shard", help="which part this process does, from 0", group=_RUN, ge=0)
     save_minutes: float = option(
-        10, "--save-minutes", help="keep the state of an unfinished batch so often", group=_RUN, ge=0
+        10, "--save-minutes", help="keep the state of an unfinished batch so often; 0 never", group=_RUN, ge=0
     )
     steps: tuple[int, int] = option(
         (2000, 1000), "--steps", help="optimisation steps at half and at full resolution", group=_OPTIM
@@ -289,106 +321,6 @@ class InversionOptions(NetOptions):
             raise ValueError(f"--shard {self.shard} must be below --num-shards {self.num_shards}")
         if (self.student is None) != (self.adi_scale == 0):
             raise ValueError("--student and --adi_scale go together: give both or none")
-        return self
-
-
-class EvaluateOptions(NetOptions):
-    """``tools/evaluate.py``: retrieval accuracy on any number of data sets."""
-
-    gpu: list[str] = option(["0"], "-g", "--gpu", help="GPU number; without a GPU the CPU is used", group=_RUN)
-    ckpt: str = option(
-        "logs/checkpoint.pdparams",
-        "-c",
-        "--ckpt",
-        help="checkpoint, or folder that holds one",
-        group="what to evaluate",
-    )
-    recursive: bool = option(
-        False, "--recursive", help="every checkpoint*.pdparams below the folder", group="what to evaluate"
-    )
-    dataset: list[str] = option(
-        ["market", "duke", "msmt17"],
-        "--dataset",
-        help="data sets, as tools/main.py",
-        group="what to evaluate",
-    )
-    data_root: str = option("data", "--data-root", help="folder that holds the data sets", group="what to evaluate")
-    height: int | None = option(
-        None, "--height", help="input height; the training run's, else 256", group="what to evaluate", ge=16
-    )
-    width: int | None = option(
-        None, "--width", help="input width; the training run's, else 128", group="what to evaluate", ge=8
-    )
-    depth: int | None = option(None, "--depth", help="ResNet depth; read from the checkpoint if absent", group=_NET)
-    last_pooling: Literal["avg", "max"] | None = option(
-        None, "-lp", "--last-pooling", help="global pooling; the training run's, else avg", group=_NET
-    )
-    last_stride: Literal[1, 2] | None = option(
-        None, "-ls", "--last-stride", help="stride of the last stage; the training run's, else 2", group=_NET
-    )
-    batch_size: int = option(128, "-b", "--batch-size", help="images in a batch", group=_RUN, ge=1)
-    workers: int = option(2, "--workers", "-j", help="decoding threads", group=_RUN, ge=0)
-    output_feature: Literal["embedding", "global"] = option(
-        "embedding", "--output-feature", help="after the neck, or before it", group="how to rank"
-    )
-    metric: Literal["cosine", "euclidean"] = option("cosine", "--metric", help="distance", group="how to rank")
-    flip: bool = option(False, "--flip", help="average each feature with its mirror image's", group="how to rank")
-    ap: Literal["rectangular", "trapezoid"] = option(
-        "rectangular",
-        "--ap",
-        help="average precision: mean precision at hits, or Market-1501's trapezoid",
-        group="how to rank",
-    )
-    re_ranking: bool = option(False, "-r", "--re-ranking", help="k-reciprocal re-ranking", group="how to rank")
-    rank_list: int = option(
-        0, "--rank-list", help="draw the first ranks of so many queries per data set", group="how to rank", ge=0
-    )
-    output: bool = option(
-        False, "--output", help="append to eval.txt, write eval.json beside the checkpoint", group=_RUN
-    )
-    seed: int = option(0, "-s", "--seed", help="accepted by every command; evaluation draws nothing", group=_RUN)
-
-
-class QuickOptions(Options):
-    """``tools/ez_inference.py``: a network's answers on dreamed images, or on any image."""
-
-    gpu: list[str] = option(["0"], "-g", "--gpu", help="GPU number; without a GPU the CPU is used", group=_RUN)
-    previous: str = option(
-        "logs", "--previous", "--model", help="run folder or checkpoint of the network", group="what to look at"
-    )
-    inversion_dir: str | None = option(
-        None, "--inversion-dir", help="dreamed images: report the network's accuracy on them", group="what to look at"
-    )
-    images: str | None = option(
-        None, "--images", help="an image, or a folder of them: write their embeddings", group="what to look at"
-    )
-    gallery: str | None = option(
-        None, "--gallery", help="folder of images to search for the nearest ones", group="what to look at"
-    )
-    top_k: int = option(5, "--top-k", help="how many gallery images to name", group="what to look at", ge=1)
-    output: str = option("embeddings.npz", "--output", help="where the embeddings go", group="what to look at")
-    picture: str | None = option(None, "--picture", help="PNG that shows the nearest images", group="what to look at")
-    height: int | None = option(None, "--height", help="input height; the training run's, else 256", group=_NET, ge=16)
-    width: int | None = option(None, "--width", help="input width; the training run's, else 128", group=_NET, ge=8)
-    depth: int | None = option(None, "--depth", help="ResNet depth; read from the checkpoint if absent", group=_NET)
-    embedding: int | None = option(None, "-e", "--embedding", help="embedding size; follows the depth", group=_NET)
-    pretrained: str | None = option(
-        None, "--pretrained", help="accepted by every command; the checkpoint replaces all weights", group=_NET
-    )
-    metric: Literal["cosine", "euclidean"] = option("cosine", "--metric", help="distance", group="what to look at")
-    flip: bool = option(False, "--flip", help="average with the mirror image's embedding", group="what to look at")
-    batch_size: int = option(64, "-b", "--batch-size", help="images in a batch", group=_RUN, ge=1)
-    seed: int = option(0, "-s", "--seed", help="accepted by every command; nothing is drawn here", group=_RUN)
-
-    @model_validator(mode="after")
-    def _something_to_do(self) -> QuickOptions:
-        check_depth(self.depth, self.embedding)
-        if not (self.inversion_dir or self.images):
-            raise ValueError("give --inversion-dir (dreamed images) or --images (an image or a folder)")
-        if (self.gallery or self.picture) and not self.images:
-            raise ValueError("--gallery and --picture need --images to search for")
-        if self.picture and not self.gallery:
-            raise ValueError("--picture needs --gallery")
         return self
 
 

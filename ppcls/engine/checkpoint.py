@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ppcls.arch.reid_net import ReIDNet, build_net
+from ppcls.arch.pretrained import load_strict
+from ppcls.arch.reid_net import ReIDNet, build_net, check_embedding
+from ppcls.configs.schema import StoredNetOptions
 from ppcls.utils.errors import UserError
 from ppcls.utils.weights_io import read_weights, write_pdparams
 
 CHECKPOINT = "checkpoint.pdparams"
-_ARCH_KEYS = ("depth", "last_stride", "pooling", "neck_bias", "variant", "height", "width")
+_ARCH_KEYS = ("depth", "last_stride", "pooling", "neck_bias", "variant", "classifier", "height", "width")
 _BLOCKS_TO_DEPTH = {(8, False): 18, (16, False): 34, (16, True): 50, (33, True): 101}
 
 
@@ -41,7 +43,7 @@ def network_state(net: ReIDNet) -> dict[str, dict[str, np.ndarray]]:
     """``{"backbone": …, "classifier": …}`` as numpy arrays."""
     parts = {"backbone": net.backbone, "classifier": net.classifier}
     return {
-        part: {name: value.numpy() for name, value in layer.state_dict().items()}
+        part: {name: value.astype("float32").numpy() for name, value in layer.state_dict().items()}
         for part, layer in parts.items()
         if layer is not None
     }
@@ -51,21 +53,11 @@ def set_network_state(net: ReIDNet, state: Mapping[str, Mapping[str, np.ndarray]
     """Load :func:`network_state`, strictly.
 
     Raises:
-        UserError: a missing or unexpected entry, or a wrong shape; the first one is named.
+        UserError: a missing or unexpected entry, or a wrong shape; the first ones are named.
     """
     for part, layer in (("backbone", net.backbone), ("classifier", net.classifier)):
-        if layer is None:
-            continue
-        own, given = layer.state_dict(), state.get(part, {})
-        for name in sorted(own.keys() ^ given.keys()):
-            kind = "lacks" if name in own else "has an unexpected"
-            raise UserError(f"{where} {kind} {part} entry '{name}'; was it trained with another --depth or --variant?")
-        for name, value in given.items():
-            if list(value.shape) != list(own[name].shape):
-                raise UserError(
-                    f"{where}: {part} '{name}' has shape {list(value.shape)}, the network {list(own[name].shape)}"
-                )
-            own[name].set_value(np.asarray(value))
+        if layer is not None:
+            load_strict(layer, state.get(part, {}), f"{where} ({part})")
 
 
 def save_checkpoint(path: str | Path, net: ReIDNet, next_epoch: int, arch: Mapping[str, Any]) -> None:
@@ -109,16 +101,37 @@ def load_checkpoint(source: str | Path, **wanted: Any) -> Checkpoint:
         pooling=arch["pooling"],
         neck_bias=arch["neck_bias"],
         variant=arch["variant"],
+        classifier=arch["classifier"],
     )
     set_network_state(net, state, path)
     return Checkpoint(net, int(state.get("epoch", 1)), arch, path)
 
 
+def load_stored(source: str | Path, options: StoredNetOptions) -> Checkpoint:
+    """:func:`load_checkpoint` under a command's options.
+
+    Raises:
+        UserError: also where ``--embedding`` is not that of the stored network; the message names the right value.
+    """
+    loaded = load_checkpoint(
+        source,
+        depth=options.depth,
+        last_stride=options.last_stride,
+        pooling=options.last_pooling,
+        variant=options.variant,
+        classifier=options.classifier,
+        neck_bias=options.neck_bias,
+    )
+    if options.embedding is not None:
+        check_embedding(loaded.arch["depth"], options.embedding)
+    return loaded
+
+
 def _architecture(path: Path, state: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     stored = {"depth": depth_of(state["backbone"], path), **state.get("arch", {})}
-    defaults = {"last_stride": 2, "pooling": "avg", "neck_bias": "train", "variant": "plain"}
+    defaults = {"last_stride": 2, "pooling": "avg", "neck_bias": "train", "variant": "plain", "classifier": "linear"}
     wishes = {key: value for key, value in wanted.items() if value is not None}
-    for key in ("depth", "last_stride", "pooling", "variant"):
+    for key in ("depth", "last_stride", "pooling", "variant", "classifier"):
         if key in stored and wishes.get(key, stored[key]) != stored[key]:
             flag = {"pooling": "last-pooling"}.get(key, key).replace("_", "-")
             raise UserError(f"{path} was trained with --{flag} {stored[key]}, not {wishes[key]}; leave the flag out")

@@ -221,7 +221,7 @@ def _file_name(stage: Stage) -> str:
 
 
 def _read(run_folder: Path) -> dict[str, dict[str, float]]:
-    found = json.loads((run_folder / "eval.json").read_text(encoding="utf-8"))["results"]
+    found = json.loads((run_folder / "eval.json").read_text(encoding="utf-8"))["checkpoint.pdparams"]["results"]
     return {line["dataset"]: {"mAP": line["mAP"], "R1": line["cmc"]["1"]} for line in found}
 
 

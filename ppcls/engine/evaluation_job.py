@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ppcls.configs.schema import EvaluateOptions
+from ppcls.configs.evaluation import EvaluateOptions
 from ppcls.data.dataset import ReIDData, open_dataset
 from ppcls.data.sample import Sample
-from ppcls.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from ppcls.engine.checkpoint import CHECKPOINT, Checkpoint, find_checkpoint, load_stored
 from ppcls.engine.device import select_device
 from ppcls.engine.evaluator import Evaluation, EvaluationProtocol, Inspect, evaluate
 from ppcls.engine.figures import rank_list
@@ -35,13 +36,7 @@ def evaluate_checkpoints(options: EvaluateOptions) -> dict[Path, list[Evaluation
     sets = [open_dataset(name, options.data_root, ("query", "gallery")) for name in options.dataset]
     found = {}
     for path in checkpoints(options.ckpt, options.recursive):
-        loaded = load_checkpoint(
-            path,
-            depth=options.depth,
-            last_stride=options.last_stride,
-            pooling=options.last_pooling,
-            variant=options.variant if "variant" in options.model_fields_set else None,
-        )
+        loaded = load_stored(path, options)
         get_logger().info("%s (epoch %d)", path, loaded.epoch)
         found[path] = evaluate_network(loaded, sets, options)
         if options.output:
@@ -85,7 +80,8 @@ def _rank_pictures(path: Path, data: ReIDData, options: EvaluateOptions) -> Insp
             [image.pid == q.pid and image.camid == q.camid for image in row] for q, row in zip(shown, rows, strict=True)
         ]
         pictures = [[image.path for image in row] for row in rows]
-        target = path.parent / f"ranks-{Path(name).name}.png"
+        which = "" if path.name == CHECKPOINT else f"{path.stem}-"
+        target = path.parent / f"ranks-{which}{Path(name).name}.png"
         ap = found.ap_per_query[chosen]
         rank_list([q.path for q in shown], pictures, right, target, junk=junk, ap=ap)
         get_logger().info("rank list in %s", target)
@@ -104,7 +100,7 @@ def checkpoints(source: str, recursive: bool) -> list[Path]:
 
 
 def record(path: Path, epoch: int, options: EvaluateOptions, results: list[Evaluation]) -> None:
-    """Append to ``eval.txt`` in the published format, and replace ``eval.json`` by these results."""
+    """Append to ``eval.txt`` in the published format, and set this checkpoint's entry of ``eval.json``."""
     shown = ", ".join(f"{key}={value!r}" for key, value in options.model_dump().items())
     lines = [f"Namespace({shown})", str(path), f"Epoch: {epoch}"]
     for result in results:
@@ -113,8 +109,11 @@ def record(path: Path, epoch: int, options: EvaluateOptions, results: list[Evalu
     text = path.parent / TEXT
     before = text.read_text(encoding="utf-8") if text.is_file() else ""
     atomic_write_text(text, before + "\n".join(lines) + "\n\n")
-    entry = {"checkpoint": path.name, "epoch": epoch, "results": [result.as_dict() for result in results]}
-    atomic_write_json(path.parent / JSON, {**entry, "options": options.model_dump()})
+    file = path.parent / JSON
+    entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = [result.as_dict() for result in results]
+    entries[path.name] = {"epoch": epoch, "results": found, "options": options.model_dump()}
+    atomic_write_json(file, entries)
     get_logger().info("recorded in %s and %s", text, path.parent / JSON)
 
 

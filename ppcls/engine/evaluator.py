@@ -13,6 +13,7 @@ from ppcls.data.sample import Sample
 from ppcls.metric.ranking import RankingResult, rank, rank_distance
 from ppcls.metric.rerank import k_reciprocal_blocks
 from ppcls.retrieval.extractor import FeatureExtractor
+from ppcls.utils.errors import UserError
 from ppcls.utils.logger import get_logger
 
 SHOWN_RANKS = (1, 5, 10, 20)
@@ -96,6 +97,20 @@ def evaluate(
         if log:
             report(results[-1])
     return results
+
+
+def require_matches(data: ReIDData) -> None:
+    """Say at once what an evaluation would find at its end.
+
+    Raises:
+        UserError: a query set without any query that has a match in another camera.
+    """
+    cameras: dict[int, set[int]] = {}
+    for image in data.gallery:
+        cameras.setdefault(image.pid, set()).add(image.camid)
+    for name, samples in data.queries:
+        if not any(cameras.get(image.pid, set()) - {image.camid} for image in samples):
+            raise UserError(f"{name}: no query has a gallery match in another camera; give --evaluate 0 to train only")
 
 
 def compare(

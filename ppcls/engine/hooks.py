@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -46,17 +47,16 @@ class LogHook(Hook):
             trainer.epoch, trainer.iteration, trainer.steps, meters["batch_time"], losses,
             trainer.reader_cost, trainer.batch_cost, ips, self._eta(trainer),
         )  # fmt: skip
-        self.run.record(
-            kind="train", epoch=trainer.epoch, iteration=trainer.iteration, **trainer.terms,
-            learning_rate=trainer.optimizer.get_lr(), batch_cost=trainer.batch_cost,
-            reader_cost=trainer.reader_cost, ips=ips,
-        )  # fmt: skip
+        costs = {"batch_cost": trainer.batch_cost, "reader_cost": trainer.reader_cost, "ips": ips}
+        rate = trainer.optimizer.get_lr()
+        where = {"kind": "train", "epoch": trainer.epoch, "iteration": trainer.iteration}
+        self.run.record({**where, **trainer.terms, "learning_rate": rate, **costs})
 
     def after_epoch(self, trainer: Trainer) -> None:
         lr = trainer.learning_rate(trainer.epoch)
         get_logger().info("\n * Finished epoch %d learning rate %s \n", trainer.epoch, f"{lr:.6g}")
 
-    def after_training(self, trainer: Trainer) -> None:
+    def close(self) -> None:
         if self._bar:
             self._bar.close()
 
@@ -67,35 +67,50 @@ class LogHook(Hook):
 
 
 class VisualDLHook(Hook):
-    """Scalars of every step, and the first batch's images once, for ``visualdl --logdir RUN/visualdl``."""
+    """Scalars of every step, and the first batch's images, for ``visualdl --logdir RUN/visualdl``.
+
+    A resumed run writes its records anew from ``metrics.jsonl``, so that no step stands there twice.
+    """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self._writer = None
-        self._step = 0
 
     def before_training(self, trainer: Trainer) -> None:
         from visualdl import LogWriter
 
+        shutil.rmtree(self.run.records, ignore_errors=True)
         self._writer = LogWriter(logdir=str(self.run.records))
-        self._step = sum(trainer.data.steps(e) for e in range(1, trainer.epoch)) + trainer.iteration
-        if self._step == 0:
-            self._show_images(trainer)
+        for line in self.run.metrics():
+            self._write(trainer, line)
+        self._show_images(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
-        self._step += 1
-        for name, value in trainer.terms.items():
-            self._writer.add_scalar(f"train/{name}", value, self._step)
-        self._writer.add_scalar("train/learning_rate", trainer.optimizer.get_lr(), self._step)
+        rate = trainer.optimizer.get_lr()
+        self._write_step(trainer, trainer.epoch, trainer.iteration, {**trainer.terms, "learning_rate": rate})
 
     def after_epoch(self, trainer: Trainer) -> None:
         for line in self.run.metrics():
             if line["kind"] == "evaluate" and line["epoch"] == trainer.epoch:
-                self._writer.add_scalar(f"evaluate/{line['dataset']}/mAP", line["mAP"], trainer.epoch)
-                self._writer.add_scalar(f"evaluate/{line['dataset']}/top-1", line["cmc"]["1"], trainer.epoch)
+                self._write(trainer, line)
 
-    def after_training(self, trainer: Trainer) -> None:
-        self._writer.close()
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, trainer: Trainer, line: Mapping[str, Any]) -> None:
+        if line["kind"] == "evaluate":
+            self._writer.add_scalar(f"evaluate/{line['dataset']}/mAP", line["mAP"], line["epoch"])
+            self._writer.add_scalar(f"evaluate/{line['dataset']}/top-1", line["cmc"]["1"], line["epoch"])
+        else:
+            costs = ("kind", "epoch", "iteration", "batch_cost", "reader_cost", "ips")
+            values = {name: value for name, value in line.items() if name not in costs}
+            self._write_step(trainer, line["epoch"], line["iteration"], values)
+
+    def _write_step(self, trainer: Trainer, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
+        step = sum(trainer.data.steps(e) for e in range(1, epoch)) + iteration
+        for name, value in values.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
 
     def _show_images(self, trainer: Trainer) -> None:
         batches = trainer.data.epoch(1)
@@ -143,8 +158,8 @@ class EvaluateHook(Hook):
             return
         if any(line["kind"] == "evaluate" and line["epoch"] == trainer.epoch for line in self.run.metrics()):
             return
-        for result in self.evaluate(trainer.method.net):
-            self.run.record(kind="evaluate", epoch=trainer.epoch, iteration=trainer.iteration, **result)
+        where = {"kind": "evaluate", "epoch": trainer.epoch, "iteration": trainer.iteration}
+        self.run.record(*({**where, **result} for result in self.evaluate(trainer.method.net)))
 
 
 class ProfileHook(Hook):
@@ -165,8 +180,9 @@ class ProfileHook(Hook):
         if self._profiler:
             self._profiler.step()
 
-    def after_training(self, trainer: Trainer) -> None:
-        self._profiler.stop()
+    def close(self) -> None:
+        if self._profiler:
+            self._profiler.stop()
 
 
 def _to_uint8(images: np.ndarray) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ppcls.arch.reid_net import ReIDNet
 from ppcls.configs.schema import InversionOptions
-from ppcls.engine.checkpoint import load_checkpoint
+from ppcls.engine.checkpoint import load_checkpoint, load_stored
 from ppcls.engine.device import select_device
-from ppcls.engine.jobs import inherit_size, wishes
+from ppcls.engine.jobs import inherit
 from ppcls.inversion import DreamConfig, DreamReport, dream, measure_quality
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_write_json
@@ -22,8 +23,8 @@ def invert(options: InversionOptions) -> DreamReport:
         UserError: no teacher, a folder of another job, flags that contradict the checkpoint.
     """
     select_device(options.gpu)
-    teacher = load_checkpoint(options.teacher, **wishes(options))
-    inherit_size(options, teacher.arch)
+    teacher = load_stored(options.teacher, options)
+    inherit(options, teacher.arch)
     if not teacher.net.num_classes:
         raise UserError(f"{teacher.path} has no classifier; --teacher must be a training run's checkpoint")
     student = load_checkpoint(options.student).net if options.student else None
@@ -49,7 +50,7 @@ def _dream(options: InversionOptions, folder: Path, teacher: ReIDNet, student: R
         adopt=options.resume is not None,
         student=student,
         jpeg_quality=options.jpeg_quality,
-        snapshot_seconds=options.save_minutes * 60,
+        snapshot_seconds=options.save_minutes * 60 or math.inf,
     )
     if options.verifier and report.complete:
         _verify(options, report)

@@ -9,24 +9,24 @@ from typing import Any
 from ppcls.arch.pretrained import default_pretrained_path, load_pretrained, missing_weights_message
 from ppcls.arch.reid_net import ReIDNet, build_net
 from ppcls.configs.algo import load_algo
-from ppcls.configs.options import Options
-from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, NetOptions, TrainOptions
+from ppcls.configs.schema import FinetuneOptions, ImageOptions, IncrementalOptions, InversionOptions, TrainOptions
 from ppcls.data.dataset import ReIDData, open_dataset, train_labels
 from ppcls.data.dreamed import open_dreamed
 from ppcls.data.loader import ImageCache, PairedStreams, TrainLoader
 from ppcls.data.sample import Sample
 from ppcls.data.transform import TrainTransform
-from ppcls.engine.checkpoint import load_checkpoint
+from ppcls.engine.checkpoint import CHECKPOINT, find_checkpoint, load_stored
 from ppcls.engine.device import select_device
 from ppcls.engine.distributed import join_group
-from ppcls.engine.evaluator import evaluate
+from ppcls.engine.evaluator import evaluate, require_matches
 from ppcls.engine.hooks import CheckpointHook, EvaluateHook, LogHook, ProfileHook, VisualDLHook
-from ppcls.engine.run_folder import RunFolder, draw_seed
+from ppcls.engine.run_folder import STATE, RunFolder, draw_seed
 from ppcls.engine.trainer import Hook, Trainer
 from ppcls.method import Method, Supervised, build_method, streams_of
 from ppcls.optimizer import build_optimizer, warmup_multistep
 from ppcls.retrieval.extractor import FeatureExtractor
 from ppcls.utils.errors import UserError
+from ppcls.utils.files import digest, digest_file
 from ppcls.utils.logger import bold, get_logger
 from ppcls.utils.seeding import numpy_legacy_rng
 from ppcls.utils.tuning import apply_cpu_tuning
@@ -43,6 +43,7 @@ def train(options: TrainOptions) -> RunFolder:
         pooling=options.last_pooling,
         neck_bias=options.neck_bias,
         variant=options.variant,
+        classifier=options.classifier,
         seed=options.seed,
     )
     note = "" if job.resuming else start_weights(net, options, data)
@@ -80,25 +81,32 @@ def increment(options: IncrementalOptions, allowed: tuple[str, ...] | None = Non
     streams = {"new": job.stream("new", data.train)}
     if "dreamed" in streams_of(algo):
         streams["dreamed"] = job.stream("dreamed", _dreamed(options, previous), labels=None)
-    return job.run(build_method(net, previous.freeze(), algo, options.peers), data, streams, arch)
+    note = ""
+    if algo.distillation.cross_factor is not None and options.peers == 1:
+        note = "augmented distillation with one view has nothing to cross; give --peers 2 for what the paper does"
+    return job.run(build_method(net, previous.freeze(), algo, options.peers), data, streams, arch, note)
 
 
 class _Job:
     """What every training command does around its own network and method."""
 
     def __init__(self, options: TrainOptions) -> None:
-        self.group = join_group()
         self.device = select_device(options.gpu)
+        self.group = join_group()
         self.options = options
         self.folder = RunFolder(options.logs_dir)
-        self.resuming = bool(options.resume) and self._find_run()
+        self._source: RunFolder | None = None
+        self.resuming = self._find_run() if options.resume else False
         self._choose_seed()
         self._cache = ImageCache(options.cache_mb * 2**20) if options.preload else None
 
     def open_data(self) -> ReIDData:
         """The new data set; its test part only if it will be evaluated."""
         splits = ("train", "query", "gallery") if self.options.evaluate else ("train",)
-        return open_dataset(self.options.dataset, self.options.data_root, splits)
+        data = open_dataset(self.options.dataset, self.options.data_root, splits)
+        if self.options.evaluate:
+            require_matches(data)
+        return data
 
     def stream(self, name: str, samples: list[Sample], labels: Mapping[int, int] | None = None) -> TrainLoader:
         """P×K batches of ``samples``; dreamed ids are labels already."""
@@ -128,7 +136,7 @@ class _Job:
         note: str = "",
     ) -> RunFolder:
         """Train to the end, or from where a stopped run was; ``note`` is logged first."""
-        options = self.options
+        options, inputs = self.options, self._inputs(streams)
         trainer = Trainer(
             method,
             PairedStreams(("new", streams.pop("new")), streams),
@@ -140,7 +148,7 @@ class _Job:
             self.group,
         )
         if self.group.is_main:
-            self._open_folder()
+            self._open_folder(inputs)
         self.group.wait()
         try:
             if self.resuming:
@@ -155,32 +163,42 @@ class _Job:
 
     def _find_run(self) -> bool:
         """Whether there is a run to go on with; ``--resume`` in an empty folder starts one (safe to type always)."""
-        source = self.folder.path if self.options.resume == "auto" else Path(self.options.resume)
-        source = source.parent if source.is_file() else source
-        if not source.is_dir() and self.options.resume != "auto":
-            raise UserError(f"--resume {source}: no such run folder")
+        if self.options.resume == "auto":
+            return self.folder.has_state
+        source = Path(self.options.resume)
+        if source.name in (STATE, CHECKPOINT):
+            source = source.parent
         run = RunFolder(source)
-        found = run.load_state() is not None
-        if not found and self.options.resume != "auto":
-            raise UserError(
-                f"--resume {source}: the folder holds no state to go on from; start a new run without --resume"
-            )
-        if found and source.resolve() != self.folder.path.resolve() and self.group.is_main:
-            self.folder.take_over(source)
-        return found
+        if not run.has_state:
+            raise UserError(f"--resume {self.options.resume}: no run folder with a {STATE} to go on from")
+        self._source = None if source.resolve() == self.folder.path.resolve() else run
+        return True
 
     def _choose_seed(self) -> None:
+        """Rank 0 decides; a continued run keeps its own."""
         if self.options.seed is None:
-            stored = self.folder.stored_options().get("seed") if self.resuming else None
-            drawn = self.group.broadcast_int(draw_seed())
-            self.options.seed = drawn if stored is None else stored
+            run = self._source or self.folder
+            stored = run.stored_options().get("seed") if self.resuming else None
+            self.options.seed = self.group.broadcast_int(draw_seed() if stored is None else stored)
 
-    def _open_folder(self) -> None:
+    def _inputs(self, streams: Mapping[str, TrainLoader]) -> dict[str, str]:
+        """Digests of what the run reads, so that it is not continued with something else."""
+        names = {
+            name: digest("\n".join(Path(sample.path).name for sample in loader.samples).encode())
+            for name, loader in streams.items()
+        }
+        previous = getattr(self.options, "previous", None)
+        return {**names, **({"previous": digest_file(find_checkpoint(previous))} if previous else {})}
+
+    def _open_folder(self, inputs: Mapping[str, str]) -> None:
         options = self.options.model_dump()
+        if self._source:
+            self._source.check(options, inputs)
+            self.folder.take_over(self._source)
         if self.resuming:
-            self.folder.go_on(options)
+            self.folder.go_on(options, inputs)
         else:
-            self.folder.start(options)
+            self.folder.start(options, inputs)
         logger = get_logger()
         logger.info("%s", apply_cpu_tuning())
         logger.info("%s", " ".join(f"{key}={value}" for key, value in options.items()))
@@ -240,6 +258,7 @@ def _arch(options: TrainOptions) -> dict[str, Any]:
         "pooling": options.last_pooling,
         "neck_bias": options.neck_bias,
         "variant": options.variant,
+        "classifier": options.classifier,
         "height": options.height,
         "width": options.width,
     }
@@ -247,8 +266,8 @@ def _arch(options: TrainOptions) -> dict[str, Any]:
 
 def _grown(options: FinetuneOptions, data: ReIDData) -> tuple[ReIDNet, ReIDNet, dict[str, Any]]:
     """(student with the new classes in front, previous network, architecture)."""
-    loaded = load_checkpoint(options.previous, **wishes(options))
-    inherit_size(options, loaded.arch)
+    loaded = load_stored(options.previous, options)
+    inherit(options, loaded.arch)
     previous = loaded.net
     if not previous.num_classes:
         raise UserError(f"{loaded.path} has no classifier; --previous must be a training run's checkpoint")
@@ -257,18 +276,13 @@ def _grown(options: FinetuneOptions, data: ReIDData) -> tuple[ReIDNet, ReIDNet, 
     return net, previous, {**loaded.arch, "height": options.height, "width": options.width}
 
 
-def wishes(options: NetOptions) -> dict[str, Any]:
-    """What was typed about the network, for :func:`load_checkpoint`; None where nothing was."""
-    fields = {"depth": "depth", "last_stride": "last_stride", "pooling": "last_pooling"}
-    fields |= {"variant": "variant", "neck_bias": "neck_bias"}
-    return {key: getattr(options, name) if name in options.model_fields_set else None for key, name in fields.items()}
-
-
-def inherit_size(options: Options, arch: Mapping[str, Any]) -> None:
-    """Where no input size was typed, take that of the previous network."""
-    for side in ("height", "width"):
-        if side not in options.model_fields_set and arch.get(side):
-            setattr(options, side, arch[side])
+def inherit(options: ImageOptions | InversionOptions, arch: Mapping[str, Any]) -> None:
+    """Resolve what was not typed: the network is the checkpoint's, and so is the input size."""
+    for key, value in arch.items():
+        name = {"pooling": "last_pooling"}.get(key, key)
+        if name in ("height", "width") and (name in options.model_fields_set or not value):
+            continue
+        setattr(options, name, value)
 
 
 def _dreamed(options: IncrementalOptions, previous: ReIDNet) -> list[Sample]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ppcls.configs.schema import QuickOptions
-from ppcls.engine.checkpoint import Checkpoint, load_checkpoint
+from ppcls.configs.evaluation import QuickOptions
+from ppcls.engine.checkpoint import Checkpoint, load_stored
 from ppcls.engine.device import select_device
 from ppcls.engine.figures import rank_list
 from ppcls.inversion import measure_quality
@@ -20,7 +20,7 @@ def look(options: QuickOptions) -> None:
         UserError: no checkpoint, no images, an unreadable image.
     """
     select_device(options.gpu)
-    loaded = load_checkpoint(options.previous, depth=options.depth)
+    loaded = load_stored(options.previous, options)
     height = options.height or loaded.arch["height"] or 256
     width = options.width or loaded.arch["width"] or 128
     if options.inversion_dir:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from ppcls.engine.checkpoint import CHECKPOINT
 from ppcls.utils.errors import UserError
-from ppcls.utils.files import append_line, atomic_write_text, read_json_lines, sweep_temporaries
+from ppcls.utils.files import (
+    append_line,
+    atomic_path,
+    atomic_write_json,
+    atomic_write_text,
+    read_json_lines,
+    sweep_temporaries,
+)
 from ppcls.utils.logger import get_logger, log_to_file, stop_logging_to
 from ppcls.utils.weights_io import read_weights, write_pdparams
 
-CONFIG, LOG, METRICS, STATE = "config.yaml", "log.txt", "metrics.jsonl", "state.pdstate"
+CONFIG, LOG, METRICS, STATE, INPUTS = "config.yaml", "log.txt", "metrics.jsonl", "state.pdstate", "inputs.json"
 _RECORDS = "visualdl"
+_OWN = (CONFIG, LOG, METRICS, STATE, INPUTS, _RECORDS, "profile", "checkpoint*.pdparams", "eval.*", "ranks-*.png")
 #: Options that may change between a stopped run and its continuation: they do not enter the weights.
 _FREE = {
     "resume", "gpu", "workers", "preload", "cache_mb", "evaluate", "save_freq", "save_minutes", "print_freq",
@@ -33,6 +42,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._log: logging.Handler | None = None
+        self._lock: IO[str] | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -44,34 +54,43 @@ class RunFolder:
         """VisualDL's folder."""
         return self.path / _RECORDS
 
-    def start(self, options: Mapping[str, Any]) -> None:
-        """Begin a new run; the files of an earlier one are moved into ``earlier-N`` and this is said."""
-        names = (CONFIG, LOG, METRICS, STATE, _RECORDS)
-        old = [self.path / name for name in names if (self.path / name).exists()]
-        old += sorted(self.path.glob("checkpoint*.pdparams")) if self.path.is_dir() else []
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--logs-dir {self.path}: cannot make the folder: {error.strerror}") from error
-        if old:
-            aside = self._aside()
-            for path in old:
-                shutil.move(path, aside / path.name)
+    def start(self, options: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
+        """Begin a new run; the files of an earlier one are moved into ``earlier-N`` and this is said.
+
+        ``inputs``: digests of what the run reads besides its options.
+        """
+        self._hold()
+        aside = self._move_aside()
         self._write_config(options)
+        atomic_write_json(self.path / INPUTS, dict(inputs or {}))
         self._open_log()
-        if old:
+        if aside:
             get_logger().info("%s held an earlier run; its files are in %s", self.path, aside)
 
-    def go_on(self, options: Mapping[str, Any]) -> None:
-        """Continue the run of this folder with ``options``, which must agree with it in all that enters the weights."""
+    def go_on(self, options: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
+        """Continue this folder's run with ``options``, which must agree with it in all that enters the weights."""
+        self._hold()
+        self.check(options, inputs)
+        self._write_config(options)
+        self._open_log()
+
+    def check(self, options: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
+        """Raise :class:`UserError` where ``options`` or ``inputs`` differ from those of the folder's run."""
         stored = self.stored_options()
         for key, value in options.items():
             if key not in _FREE and key in stored and stored[key] != _plain(value):
                 raise UserError(
                     f"--resume: {key} is {value!r} but the stopped run in {self.path} has {stored[key]!r}; use the same"
                 )
-        self._write_config(options)
-        self._open_log()
+        before = json.loads((self.path / INPUTS).read_text(encoding="utf-8")) if (self.path / INPUTS).exists() else {}
+        for name, digest in (inputs or {}).items():
+            if before.get(name, digest) != digest:
+                raise UserError(f"--resume: {name} is not what the stopped run in {self.path} read; use the same")
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is something to resume."""
+        return (self.path / STATE).is_file()
 
     def stored_options(self) -> dict[str, Any]:
         """The options that the folder's run was started with; empty if there is none."""
@@ -83,10 +102,13 @@ class RunFolder:
         if self._log is not None:
             stop_logging_to(self._log)
             self._log = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
-    def record(self, **values: Any) -> None:
-        """Append one line to ``metrics.jsonl``."""
-        append_line(self.path / METRICS, json.dumps(values, ensure_ascii=False))
+    def record(self, *records: Mapping[str, Any]) -> None:
+        """Append one line each to ``metrics.jsonl``, all or none of them."""
+        append_line(self.path / METRICS, *(json.dumps(values, ensure_ascii=False) for values in records))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All recorded lines."""
@@ -106,19 +128,48 @@ class RunFolder:
         path = self.path / STATE
         return read_weights(path) if path.is_file() else None
 
-    def take_over(self, source: Path) -> None:
-        """Copy config and state of another run, so that ``--resume DIR`` goes on here and leaves DIR as it was."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, STATE, METRICS):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, self.path / name)
+    def take_over(self, source: RunFolder) -> None:
+        """Copy another run's record and state, so that ``--resume DIR`` goes on here and leaves DIR as it was.
 
-    def _aside(self) -> Path:
+        Raises:
+            UserError: this folder holds a resumable run of its own.
+        """
+        if self.has_state:
+            raise UserError(
+                f"--logs-dir {self.path} holds a run of its own; give --resume alone to go on with it, "
+                "or another --logs-dir"
+            )
+        self._hold()
+        self._move_aside()
+        for name in (CONFIG, INPUTS, METRICS, STATE):
+            if (source.path / name).is_file():
+                with atomic_path(self.path / name) as temporary:
+                    shutil.copyfile(source.path / name, temporary)
+
+    def _hold(self) -> None:
+        """Keep other processes from training in this folder; the system frees it when the process dies."""
+        if self._lock is not None:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process trains in {self.path}; wait, or give another --logs-dir") from error
+        except OSError as error:
+            raise UserError(f"--logs-dir {self.path}: cannot make the folder: {error.strerror}") from error
+
+    def _move_aside(self) -> Path | None:
+        old = [path for pattern in _OWN for path in sorted(self.path.glob(pattern))]
+        if not old:
+            return None
         number = 1
         while (self.path / f"earlier-{number}").exists():
             number += 1
         aside = self.path / f"earlier-{number}"
         aside.mkdir()
+        for path in old:
+            shutil.move(path, aside / path.name)
         return aside
 
     def _write_config(self, options: Mapping[str, Any]) -> None:
@@ -126,7 +177,6 @@ class RunFolder:
         atomic_write_text(self.path / CONFIG, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     def _open_log(self) -> None:
-        self.close()
         sweep_temporaries(self.path)
         self._log = log_to_file(self.path / LOG)
 

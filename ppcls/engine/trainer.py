@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import paddle
 
 from ppcls.engine.checkpoint import (
@@ -50,6 +51,9 @@ class Hook:
     def after_training(self, trainer: Trainer) -> None:
         """At the very end; not after a failure."""
 
+    def close(self) -> None:
+        """Free what the hook holds; after a failure too."""
+
 
 @dataclass
 class Trainer:
@@ -88,13 +92,17 @@ class Trainer:
         """From the current position to the end of the last epoch."""
         if not self.prepared:
             self._prepare()
-        self._call("before_training")
-        while self.epoch <= self.epochs:
-            self._train_epoch()
-            self._call("after_epoch")
-            self.group.wait()
-            self.epoch, self.iteration = self.epoch + 1, 0
-        self._call("after_training")
+        try:
+            self._call("before_training")
+            while self.epoch <= self.epochs:
+                self._train_epoch()
+                self._call("after_epoch")
+                self.group.wait()
+                self.epoch, self.iteration = self.epoch + 1, 0
+            self._call("after_training")
+        finally:
+            for hook in self.hooks:
+                hook.close()
 
     def _prepare(self) -> None:
         """Let the method look at the data once; ranks see different shards and agree on the mean."""
@@ -132,6 +140,11 @@ class Trainer:
             self._require_finite(paddle.add_n([g.square().sum() for g in gradients]).item(), "the gradient")
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        if self._scaler.is_enable() and self._loss_scale() < 1:  # halved at each gradient that is not finite
+            self._require_finite(math.nan, "the gradient of the last steps")
+
+    def _loss_scale(self) -> float:
+        return float(np.asarray(self._scaler.state_dict()["scale"]).reshape(-1)[0])
 
     def _forward(self, batch: dict[str, Any]) -> Iterator[Terms]:
         """The method's losses, each computed under mixed precision where that is on."""
@@ -168,7 +181,7 @@ class Trainer:
             "optimizer": optimizer_state(self.optimizer, self.method.net),
             "meters": self.meters.state_dict(),
             "method": self.method.state_dict(),
-            "scaler": {k: v for k, v in self._scaler.state_dict().items() if isinstance(v, (int, float, bool))},
+            "scaler": dict(self._scaler.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any], where: str) -> None:
@@ -178,7 +191,7 @@ class Trainer:
         set_optimizer_state(self.optimizer, self.method.net, state["optimizer"])
         self.meters.load_state_dict(state["meters"])
         self.method.load_state_dict(state["method"])
-        if state["scaler"]:
+        if state["scaler"] and self._scaler.is_enable():
             self._scaler.load_state_dict(state["scaler"])
         self.prepared = True
 

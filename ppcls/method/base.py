@@ -119,8 +119,9 @@ class PreviousMethod(Method):
         new, dreamed = view(batch["new"], number), view(batch["dreamed"], number)
         if new.shape[0] != dreamed.shape[0]:
             raise ValueError(f"{new.shape[0]} new and {dreamed.shape[0]} dreamed images; as many of each are needed")
-        together = self.net(paddle.concat([new, dreamed]))
-        terms = identity_terms(together.logits, together.global_feat, self.joint_labels(batch))
+        labels = self.joint_labels(batch)
+        together = self.net(paddle.concat([new, dreamed]), paddle.to_tensor(labels))
+        terms = identity_terms(together.logits, together.global_feat, labels)
         return terms, together, *together.split(2)
 
     def joint_labels(self, batch: Mapping[str, BatchLike]) -> np.ndarray:

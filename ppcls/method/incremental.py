@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import paddle
 
 from ppcls.method.base import BatchLike, PreviousMethod, Terms, identity_terms, share, view, with_distillation
 
@@ -21,7 +22,7 @@ class Incremental(PreviousMethod):
         for number in range(self.views):
             images = view(new, number)
             remembered = self.remember(images)
-            out = self.net(images)
+            out = self.net(images, paddle.to_tensor(new.pids))
             terms = identity_terms(out.logits, out.global_feat, new.pids)
             yield share(self.add_memory(terms, out, remembered, new.pids), self.views)
 

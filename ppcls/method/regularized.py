@@ -50,7 +50,7 @@ class _Regularized(PreviousMethod):
     def losses(self, batch: Mapping[str, BatchLike]) -> Iterator[Terms]:
         new = batch["new"]
         for number in range(self.views):
-            out = self.net(view(new, number))
+            out = self.net(view(new, number), paddle.to_tensor(new.pids))
             terms = identity_terms(out.logits, out.global_feat, new.pids)
             penalty = self.factor * self.penalty()
             yield share({**terms, "loss": terms["loss"] + penalty, "penalty": penalty}, self.views)

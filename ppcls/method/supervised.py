@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import paddle
+
 from ppcls.method.base import BatchLike, Method, Terms, identity_terms, share, view
 
 
@@ -16,5 +18,5 @@ class Supervised(Method):
     def losses(self, batch: Mapping[str, BatchLike]) -> Iterator[Terms]:
         new = batch["new"]
         for number in range(self.views):
-            out = self.net(view(new, number))
+            out = self.net(view(new, number), paddle.to_tensor(new.pids))
             yield share(identity_terms(out.logits, out.global_feat, new.pids), self.views)

@@ -41,6 +41,10 @@ def run(
         status = EXIT_INTERRUPTED
     except BrokenPipeError:
         status = EXIT_PROBLEMS
+    except OSError as error:  # the system refused: permissions, a full disk, too many open files
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        status = EXIT_USAGE
     sys.exit(status or EXIT_OK)
 
 

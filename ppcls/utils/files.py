@@ -24,12 +24,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -41,7 +41,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def sweep_temporaries(folder: str | Path) -> int:
@@ -68,28 +69,37 @@ def atomic_write_json(path: str | Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def append_line(path: str | Path, line: str) -> None:
-    """Append one line in a single write and fsync it; lines of several writers never interleave."""
+def append_line(path: str | Path, *lines: str) -> None:
+    """Append whole lines in a single write and fsync them; lines of several writers never interleave.
+
+    A last line that an earlier kill cut off is closed first, so that only itself is lost.
+
+    Raises:
+        UserError: the disk is full, or the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    data = "".join(line.rstrip("\n") + "\n" for line in lines).encode("utf-8")
     try:
-        os.write(handle, (line.rstrip("\n") + "\n").encode("utf-8"))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size:
+                stream.seek(size - 1)
+                data = data if stream.read(1) == b"\n" else b"\n" + data
+            if stream.write(data) != len(data):
+                raise OSError("the disk is full")
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space") from error
 
 
 def read_json_lines(path: str | Path) -> list[dict]:
-    """All whole records of a JSON-lines file; a last line cut off by a kill is dropped. Missing file: empty."""
+    """All whole records of a JSON-lines file; lines that a kill or a full disk cut off are left out. No file: empty."""
     path = Path(path)
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    records = [json.loads(line) for line in lines[:-1] if line.strip()]
-    if lines[-1].strip():
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(lines[-1]))
+            records.append(json.loads(line))
     return records
 
 

@@ -5,10 +5,10 @@ import argparse
 import pytest
 
 from ppcls.configs.algo import load_algo
+from ppcls.configs.evaluation import EvaluateOptions
 from ppcls.configs.options import add_flags, resolve
 from ppcls.configs.schema import (
     AugmentedOptions,
-    EvaluateOptions,
     IncrementalOptions,
     InversionOptions,
     TrainOptions,
@@ -81,6 +81,18 @@ def test_yaml_that_is_no_mapping(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match=r"bad\.yaml"):
         parse(TrainOptions, f"-c {path}")
+
+
+def test_what_a_checkpoint_decides_is_not_asked_for():
+    found = parse(AugmentedOptions, "--embedding 512")
+    assert found.depth is None and found.embedding == 512  # checked against the stored network
+
+
+def test_words_that_yaml_takes_for_something_else():
+    assert parse(TrainOptions, "-o amp=off").amp == "off"
+    for text in ("--learning-rate .inf", "--learning-rate nan", "--seed -5"):
+        with pytest.raises(UserError):
+            parse(TrainOptions, text)
 
 
 def test_yaml_cannot_run_code(tmp_path):

@@ -60,7 +60,7 @@ def test_evaluate_records_text_and_json(run, data, task1):
         and "market:\n    mAP: " in text
         and "    CMC-1  : " in text
     )
-    entry = json.loads((task1 / "eval.json").read_text())
+    entry = json.loads((task1 / "eval.json").read_text())["checkpoint.pdparams"]
     assert [line["dataset"] for line in entry["results"]] == ["msmt17", "market"]
     run("evaluate", "--data-root", data, "--dataset", "market", "--ckpt", task1, "--output", "--re-ranking", "--flip")
     assert (task1 / "eval.txt").read_text().startswith(text)

@@ -10,19 +10,14 @@ from ppcls.utils.errors import UserError
 from ppcls.utils.weights_io import write_pdparams
 
 ARCH = {
-    "depth": 18,
-    "last_stride": 1,
-    "pooling": "max",
-    "neck_bias": "frozen",
-    "variant": "ibn_a",
-    "height": 64,
-    "width": 32,
-}
+    "depth": 18, "last_stride": 1, "pooling": "max", "neck_bias": "frozen", "variant": "ibn_a", "classifier": "arc",
+    "height": 64, "width": 32,
+}  # fmt: skip
 
 
 @pytest.fixture
 def saved(tmp_path):
-    net = build_net(18, 3, last_stride=1, pooling="max", neck_bias="frozen", variant="ibn_a", seed=5)
+    net = build_net(18, 3, last_stride=1, pooling="max", neck_bias="frozen", variant="ibn_a", classifier="arc", seed=5)
     save_checkpoint(tmp_path / "checkpoint.pdparams", net, 7, ARCH)
     return tmp_path, net
 

@@ -12,7 +12,7 @@ def test_an_earlier_run_is_moved_aside(tmp_path):
         run = RunFolder(tmp_path)
         run.start({"seed": seed})
         get_logger().info("run %d", seed)
-        run.record(kind="train", epoch=1, iteration=1)
+        run.record({"kind": "train", "epoch": 1, "iteration": 1})
         run.save_state({"epoch": seed})
         run.close()
     assert "run 3" in (tmp_path / "log.txt").read_text()
@@ -32,11 +32,48 @@ def test_resume_refuses_options_that_enter_the_weights(tmp_path):
     run.close()
 
 
+def test_resume_refuses_other_inputs(tmp_path):
+    run = RunFolder(tmp_path)
+    run.start({}, {"previous": "aaaa", "dreamed": "bbbb"})
+    run.close()
+    RunFolder(tmp_path).check({}, {"previous": "aaaa", "dreamed": "bbbb"})
+    with pytest.raises(UserError, match="dreamed is not what the stopped run"):
+        RunFolder(tmp_path).check({}, {"previous": "aaaa", "dreamed": "cccc"})
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    first = RunFolder(tmp_path)
+    first.start({"seed": 1})
+    with pytest.raises(UserError, match="another process trains"):
+        RunFolder(tmp_path).start({"seed": 2})
+    assert first.stored_options() == {"seed": 1}
+    first.close()
+    second = RunFolder(tmp_path)
+    second.start({"seed": 2})
+    second.close()
+
+
+def test_a_run_is_taken_over_without_loss(tmp_path):
+    source, target = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    for run, number in ((source, 1), (target, 2)):
+        run.start({"seed": number})
+        run.save_state({"epoch": number})
+        run.close()
+    with pytest.raises(UserError, match="holds a run of its own"):
+        target.take_over(source)
+    assert target.load_state()["epoch"] == 2
+    (tmp_path / "b" / "state.pdstate").unlink()
+    target.take_over(source)
+    target.close()
+    assert target.load_state()["epoch"] == source.load_state()["epoch"] == 1
+    assert RunFolder(tmp_path / "b" / "earlier-1").stored_options() == {"seed": 2}
+
+
 def test_what_will_be_recorded_again_is_dropped(tmp_path):
     run = RunFolder(tmp_path)
     for epoch in (1, 2):
         for iteration in (1, 2, 3):
-            run.record(kind="train", epoch=epoch, iteration=iteration)
+            run.record({"kind": "train", "epoch": epoch, "iteration": iteration})
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"kind": "train", "epo')  # a write that a kill cut off
     run.forget_after(2, 1)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ppcls.configs.lifelong import LifelongOptions
-from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, InversionOptions, TrainOptions
+from ppcls.configs.schema import FinetuneOptions, IncrementalOptions, InversionOptions, NetOptions, TrainOptions
 from ppcls.engine.stream.plan import describe, plan_stream, task_names
 from ppcls.utils.errors import UserError
 
@@ -41,6 +41,7 @@ def test_the_first_task_has_the_defaults_of_main_and_the_others_those_of_main_in
     own = {"logs_dir", "resume", "seed", "evaluate", "dataset"}
     assert first.model_dump(exclude=own) == TrainOptions().model_dump(exclude=own)
     own |= {"previous", "inversion_dir", "algo_config", "peers", "save_freq"}
+    own |= set(NetOptions.model_fields)  # a stream says them for all its tasks
     assert later.model_dump(exclude=own) == IncrementalOptions().model_dump(exclude=own)
     assert (first.dataset, later.dataset, first.seed, later.seed) == ("msmt17", "market", 7, 7)
     assert (later.previous, later.inversion_dir) == ("L/task1-msmt17", "L/dreams-1")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ppcls.configs.algo import AlgoConfig, load_algo
+from ppcls.configs.evaluation import EvaluateOptions
 from ppcls.configs.lifelong import FINETUNE, LifelongOptions
 from ppcls.configs.options import Options, validate
 from ppcls.configs.schema import (
-    EvaluateOptions,
     FinetuneOptions,
     IncrementalOptions,
     InversionOptions,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ppcls.arch.reid_net import build_net
-from ppcls.configs.schema import EvaluateOptions, TrainOptions
+from ppcls.configs.evaluation import EvaluateOptions
+from ppcls.configs.schema import TrainOptions
 from ppcls.data.dataset import open_dataset
 from ppcls.engine.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from ppcls.engine.device import select_device
