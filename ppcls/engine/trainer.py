@@ -129,7 +129,7 @@ class Trainer:
                 clock = time.perf_counter()
 
     def _step(self, batch: dict[str, Any]) -> None:
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)
         for terms in self._forward(batch):
             self.terms = {name: value.item() for name, value in terms.items() if name != "loss"}
             self._require_finite(terms["loss"].item(), "the loss")
@@ -137,7 +137,7 @@ class Trainer:
         gradients = [p.grad for p in self._grown if p.grad is not None]
         self.group.average([*gradients, *self._statistics()])
         if not self._scaler.is_enable():
-            self._require_finite(paddle.add_n([g.square().sum() for g in gradients]).item(), "the gradient")
+            self._require_finite(paddle.add_n([g.sum() for g in gradients]).item(), "the gradient")
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._scaler.is_enable() and self._loss_scale() < 1:  # halved at each gradient that is not finite

@@ -33,7 +33,7 @@ def small_map_convolutions(net: nn.Layer) -> Iterator[None]:
     if paddle.get_device() != "cpu":
         yield
         return
-    layers = [layer for layer in net.sublayers(include_self=True) if type(layer) is nn.Conv2D and _is_plain(layer)]
+    layers = [layer for layer in net.sublayers(include_self=True) if isinstance(layer, nn.Conv2D) and _is_plain(layer)]
     for layer in layers:
         layer.forward = _FastForward(layer)
     try:

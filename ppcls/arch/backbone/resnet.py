@@ -16,6 +16,7 @@ from paddle import nn
 
 from ppcls.arch.backbone.registry import BACKBONES
 from ppcls.arch.gears.attention import ChannelGate, SpatialGate
+from ppcls.arch.gears.conv import Conv2D
 from ppcls.arch.gears.norm import IBN, BatchNorm2D, DomainBatchNorm, DomainSelector
 from ppcls.utils.errors import UserError
 
@@ -39,9 +40,9 @@ class BlockParts:
     width_per_group: int = 64
 
 
-def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
+def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv2D:
     """A convolution without bias, with "same" padding, left at zero (the network draws its weights)."""
-    return nn.Conv2D(
+    return Conv2D(
         c_in,
         c_out,
         kernel,
