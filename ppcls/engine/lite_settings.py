@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ppcls.engine.comparison import Settings
 
-_NET = {"depth": 18, "height": 64, "width": 32, "padding": 4, "pretrained": "none", "workers": 1}
-_TRAIN = {"epochs": 20, "epochs-decay": [13, 18], "warmup": 2}
+_NET = {"depth": 18, "height": 64, "width": 32, "padding": 2, "pretrained": "none", "workers": 1}
+_TRAIN = {"epochs": 24, "epochs-decay": [16, 22], "warmup": 2, "learning-rate": 0.02}
 # Half of 64×32 leaves the network maps of one pixel, on which statistics say nothing: all steps at full resolution.
 _DREAM = {"shots": 6, "steps": [0, 120], "tv_l2": 1e-3, "bs": 64}
 _INCREMENT = {"epochs": 7, "epochs-decay": [6]}
