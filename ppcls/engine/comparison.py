@@ -47,7 +47,7 @@ class Stage:
 class Settings:
     """Sizes of a comparison.
 
-    ``data``, ``common``, ``train``, ``dream`` and ``increment`` are flags of the commands; ``dream_shards`` processes
+    ``data``, ``common`` (all training), ``train`` (task 1), ``joint``, ``dream`` and ``increment`` are flags; ``dream_shards`` processes
     dream side by side, and task 1, for which everything waits, trains on ``first_cores``.
     """
 
@@ -56,6 +56,7 @@ class Settings:
     data: Mapping[str, object] = field(default_factory=dict)
     common: Mapping[str, object] = field(default_factory=dict)
     train: Mapping[str, object] = field(default_factory=dict)
+    joint: Mapping[str, object] = field(default_factory=dict)
     dream: Mapping[str, object] = field(default_factory=dict)
     increment: Mapping[str, object] = field(default_factory=dict)
     dream_shards: int = 1
@@ -104,7 +105,7 @@ def _stages_of(folder: Path, data: Path, settings: Settings, methods: Sequence[s
         run, name = folder / slug(method), f"{tag}{slug(method)}"
         arguments = ["--logs-dir", str(run), *shared]
         if method == "joint":
-            arguments += ["--dataset", f"{settings.first}+{settings.second}", *flags(settings.train)]
+            arguments += ["--dataset", f"{settings.first}+{settings.second}", *flags(settings.joint)]
             after = ("data",)
         else:
             arguments += ["--dataset", settings.second, "--previous", str(first), *flags(settings.increment)]

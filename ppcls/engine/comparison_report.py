@@ -63,7 +63,8 @@ def page(found: Results, settings: Settings, seeds: Sequence[int], machine: str,
     flags = {
         "data": settings.data,
         "all training": settings.common,
-        "task 1 and joint": settings.train,
+        "task 1": settings.train,
+        "joint": settings.joint,
         "dreams": settings.dream,
         "task 2": settings.increment,
     }
