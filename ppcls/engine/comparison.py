@@ -47,8 +47,8 @@ class Stage:
 class Settings:
     """Sizes of a comparison.
 
-    ``data``, ``common`` (all training), ``train`` (task 1), ``joint``, ``dream`` and ``increment`` are flags; ``dream_shards`` processes
-    dream side by side, and task 1, for which everything waits, trains on ``first_cores``.
+    ``data``, ``common`` (all training), ``train`` (task 1), ``joint``, ``dream`` and ``increment`` are flags;
+    ``dream_shards`` processes dream side by side, and task 1, for which everything waits, trains on ``first_cores``.
     """
 
     first: str = "msmt17"
