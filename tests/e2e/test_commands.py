@@ -194,3 +194,47 @@ def test_mixed_synthetic_data_start_from_random_weights(run, data, tmp_path):
     assert "no ImageNet weights" in out and "Synthetic data: going on from random weights" in out
     assert out.count("no ImageNet weights") == 1
     assert load_checkpoint(tmp_path / "joint").net.num_classes == 16
+
+
+def test_a_later_task_is_repeated_from_its_configuration(run, data, task1, dreams, tmp_path):
+    options = [
+        *SHORT[:-2],
+        "--data-root",
+        data,
+        "--dataset",
+        "market",
+        "--previous",
+        task1,
+        "--epochs",
+        1,
+        "--evaluate",
+        0,
+    ]
+    options = [option for option in options if option not in ("--depth", "18")]
+    first, second = tmp_path / "first", tmp_path / "second"
+    dreamed = ["--inversion-dir", dreams, "--algo-config", "cosine", "--embedding", 512]
+    run("main_incremental", *options, *dreamed, "--logs-dir", first)
+    run("main_incremental", "-c", first / "config.yaml", "--logs-dir", second)
+    assert (first / "checkpoint.pdparams").read_bytes() == (second / "checkpoint.pdparams").read_bytes()
+    wrong = run("main_incremental", *options, *dreamed[:-1], 2048, "--logs-dir", tmp_path / "x", status=2).stderr
+    assert "512" in wrong and not (tmp_path / "x" / "checkpoint.pdparams").exists()
+
+
+def test_every_checkpoint_of_a_folder_keeps_its_figures(run, data, tmp_path):
+    logs = tmp_path / "run"
+    options = [*SHORT, "--data-root", data, "--dataset", "market", "--classifier", "arc"]
+    run("main", *options, "--epochs", 2, "--save-freq", 1, "--evaluate", 0, "--logs-dir", logs)
+    arguments = ["--data-root", data, "--dataset", "market", "--recursive", "--output", "--rank-list", 2]
+    run("evaluate", *arguments, "--ckpt", logs)
+    entries = json.loads((logs / "eval.json").read_text())
+    assert set(entries) == {"checkpoint.pdparams", "checkpoint-epoch1.pdparams", "checkpoint-epoch2.pdparams"}
+    assert entries["checkpoint.pdparams"]["results"] == entries["checkpoint-epoch2.pdparams"]["results"]
+    assert (logs / "ranks-market.png").exists() and (logs / "ranks-checkpoint-epoch1-market.png").exists()
+    assert load_checkpoint(logs).arch["classifier"] == "arc"
+
+
+def test_a_run_folder_that_cannot_be_made(run, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    options = [*SHORT, "--data-root", data, "--dataset", "market", "--epochs", 1, "--evaluate", 0]
+    done = run("main", *options, "--logs-dir", tmp_path / "file" / "run", status=2)
+    assert "cannot make the folder" in done.stderr and "Traceback" not in done.stderr
