@@ -22,6 +22,7 @@ def invert(options: InversionOptions) -> DreamReport:
     Raises:
         UserError: no teacher, a folder of another job, flags that contradict the checkpoint.
     """
+    options = options.model_copy()  # what is inherited from the teacher is not the caller's wish
     select_device(options.gpu)
     teacher = load_stored(options.teacher, options)
     inherit(options, teacher.arch)

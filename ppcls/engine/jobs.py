@@ -34,7 +34,8 @@ from ppcls.utils.tuning import apply_cpu_tuning
 
 def train(options: TrainOptions) -> RunFolder:
     """Task 1: a network from ImageNet weights (or from scratch) on one data set."""
-    job = _Job(options)
+    job = _Job(options.model_copy())
+    options = job.options
     data = job.open_data()
     net = build_net(
         depth=options.depth,
@@ -53,7 +54,8 @@ def train(options: TrainOptions) -> RunFolder:
 
 def finetune(options: FinetuneOptions) -> RunFolder:
     """The lower bound: go on from a previous network with new data alone."""
-    job = _Job(options)
+    job = _Job(options.model_copy())
+    options = job.options
     data = job.open_data()
     net, _, arch = _grown(options, data)
     return job.run(Supervised(net, options.peers), data, {"new": job.stream("new", data.train)}, arch)
@@ -75,7 +77,8 @@ def increment(options: IncrementalOptions, allowed: tuple[str, ...] | None = Non
             f"--algo-config {options.algo_config} selects the method '{algo.method_name}', which this command does not "
             "run; use tools/main_incremental.py"
         )
-    job = _Job(options)
+    job = _Job(options.model_copy())
+    options = job.options
     data = job.open_data()
     net, previous, arch = _grown(options, data)
     streams = {"new": job.stream("new", data.train)}
