@@ -149,7 +149,7 @@ def broken(data, tmp_path_factory):
         ("main", ["--batch-size", "512"], "persons"),
         ("main", ["--pretrained", "nowhere.pdparams"], "nowhere.pdparams"),
         ("main", ["--depth", "18", "--embedding", "2048"], "embedding is 512"),
-        ("main", ["--resume", "nowhere"], "no such run folder"),
+        ("main", ["--resume", "nowhere"], "no run folder with a state.pdstate"),
         ("main_finetune", ["--previous", "nowhere"], "no checkpoint at"),
         ("main_incremental", ["--previous", "TASK1"], "--algo-config is missing"),
         ("main_incremental", ["--previous", "TASK1", "--algo-config", "cosine", "--inversion-dir", "no"], "no"),
