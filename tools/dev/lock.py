@@ -18,10 +18,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.txt", "requirements-serving.txt", "requirements-dev.txt")
 HEADER = """\
-# Written by tools/dev/lock.py: what the pins of requirements.txt and requirements-dev.txt pull in, as frozen in a fresh
-# environment on Python {versions}. Change the direct pins there, then run the tool again.
+# Written by tools/dev/lock.py: what the pins of requirements.txt, -serving.txt and -dev.txt pull in, as frozen in a
+# fresh environment on Python {versions}. Change the direct pins there, then run the tool again.
 """
 
 

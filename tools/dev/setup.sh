@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make $VENV (default .venv) hold the pinned packages of one group; does nothing when it holds them already.
 #
-#   tools/dev/setup.sh [main|dev|bench]
+#   tools/dev/setup.sh [main|serving|dev|bench]
 #
 # PYTHON=…  the interpreter to build on (default: the first of python3.11, 3.12, 3.10, python3, python that works)
 # VENV=…    where to build it
@@ -23,9 +23,10 @@ fail() {
 
 case $group in
     main) requirements=requirements.txt ;;
+    serving) requirements=requirements-serving.txt ;;
     dev) requirements=requirements-dev.txt ;;
     bench) requirements=requirements-bench.txt ;;
-    *) fail "no such group of packages: $group (there are main, dev, bench)" ;;
+    *) fail "no such group of packages: $group (there are main, serving, dev, bench)" ;;
 esac
 
 # Prints "3.11.7" for an interpreter that can build a venv for this project, else says why not and returns 1.
@@ -89,7 +90,7 @@ venv_is_sound() {
 }
 
 fingerprint() {
-    cat requirements.txt "$requirements" constraints.txt tools/dev/smoke.py | cksum | tr ' ' '-'
+    cat requirements.txt requirements-serving.txt "$requirements" constraints.txt tools/dev/smoke.py | cksum | tr ' ' '-'
     venv_version
 }
 

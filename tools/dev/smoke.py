@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 PACKAGES = ["numpy", "scipy", "matplotlib", "PIL", "yaml", "pydantic", "safetensors", "tqdm"]
-MODULES = [*PACKAGES, "google.protobuf", "paddle", "visualdl"]
+MODULES = [*PACKAGES, "onnx", "onnxruntime", "paddle2onnx", "google.protobuf", "paddle", "visualdl"]
 
 
 def check_imports() -> str | None:
