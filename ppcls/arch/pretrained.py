@@ -18,7 +18,7 @@ MIN_COVERAGE = 0.95
 CHECKPOINTS = Path("checkpoints")
 
 _BANK = re.compile(r"\.bns\.\d+\.")
-_GATES = (".ca.", ".sa.")  # no ImageNet file has them, so they do not count against one
+_GATES = (".ca.", ".sa.", ".se.", ".se_module.")  # no ImageNet file has them, so they do not count against one
 
 _TRUNK = ("conv", "bn1.", "layer", "stem.", "blocks.", "bb_", "res")  # a part the trunk lacks changes its function
 
@@ -31,10 +31,12 @@ _PATTERNS = {
         "resnet{d}.safetensors",
     ),
     "ibn_a": ("resnet{d}_ibn_a*.pdparams", "resnet{d}_ibn_a*.pth", "resnet{d}_ibn_a*.safetensors"),
+    "ibn_b": ("resnet{d}_ibn_b*.pdparams", "resnet{d}_ibn_b*.pth", "resnet{d}_ibn_b*.safetensors"),
+    "se_ibn_a": ("se_resnet{d}_ibn_a*.pdparams", "se_resnet{d}_ibn_a*.pth", "se_resnet{d}_ibn_a*.safetensors"),
 }
 
 _PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/legendary_models"
-_TORCHVISION = {18: "5c106cde", 34: "333f7ec4", 50: "19c8e357", 101: "5d3b4d8f"}
+_TORCHVISION = {18: "5c106cde", 34: "333f7ec4", 50: "19c8e357", 101: "5d3b4d8f", 152: "394f9c45"}
 
 
 @dataclass
@@ -72,7 +74,7 @@ def load_pretrained(net: ReIDNet, path: str | Path, min_coverage: float = MIN_CO
     Args:
         net: the network to fill.
         path: ``.pdparams``, ``.pth`` or ``.safetensors``.
-        min_coverage: least share of trunk tensors that the file must have. The gates of CBAM are not counted.
+        min_coverage: least share of trunk tensors that the file must have. Gates (CBAM, SE) are not counted.
 
     Raises:
         UserError: unreadable file, a tensor of another shape, less than ``min_coverage``, or blocks, shortcuts or
@@ -141,9 +143,9 @@ def load_strict(layer: nn.Layer, state: dict, source: str | Path) -> None:
 def default_pretrained_path(depth: int, variant: str = "plain", folder: str | Path = CHECKPOINTS) -> Path | None:
     """The first known ImageNet file for this network in ``folder``, or None.
 
-    CBAM and separable networks take the plain files.
+    CBAM, SE and separable networks take the plain files; there is no IBN-b file for every block.
     """
-    for pattern in _PATTERNS.get(variant, _PATTERNS["plain"]):
+    for pattern in _PATTERNS.get(variant, () if "ibn" in variant else _PATTERNS["plain"]):
         if "pretrained" in pattern and depth < 50:  # PaddleClas' shallow networks have another shortcut
             continue
         if found := sorted(Path(folder).glob(pattern.format(d=depth))):
@@ -153,8 +155,9 @@ def default_pretrained_path(depth: int, variant: str = "plain", folder: str | Pa
 
 def missing_weights_message(depth: int, variant: str = "plain", folder: str | Path = CHECKPOINTS) -> str:
     """One line: which file is missing, where to get it, and how to do without."""
-    if variant == "ibn_a":
-        where = f"resnet{depth}_ibn_a-*.pth from https://github.com/XingangPan/IBN-Net/releases/tag/v1.0"
+    if "ibn" in variant:
+        prefix, kind = "se_" if variant.startswith("se") else "", "ibn_a" if "ibn_a" in variant else "ibn_b"
+        where = f"{prefix}resnet{depth}_{kind}-*.pth from https://github.com/XingangPan/IBN-Net/releases/tag/v1.0"
     else:
         where = f"https://download.pytorch.org/models/resnet{depth}-{_TORCHVISION[depth]}.pth"
         if depth >= 50:

@@ -124,7 +124,7 @@ class ReIDNet(nn.Layer):
 
 
 def feature_dim_of(depth: int) -> int:
-    """Feature size of a depth: 512 for 18 and 34, 2048 for 50 and 101. UserError for other depths."""
+    """Feature size of a depth: 512 for 18 and 34, else 2048. UserError for other depths."""
     if depth not in FEATURE_DIMS:
         raise UserError(f"--depth {depth} is unknown; choose one of {sorted(FEATURE_DIMS)}")
     return FEATURE_DIMS[depth]
@@ -156,6 +156,11 @@ def build_net(
     bn_unbiased: bool = True,
     num_domains: int = 2,
     cbam_channel: bool = False,
+    groups: int = 1,
+    width_per_group: int = 64,
+    stem_relu: bool = True,
+    caffe: bool = False,
+    non_local: str | None = None,
     backbone: str = "resnet",
 ) -> ReIDNet:
     """Build a network with freshly drawn weights.
@@ -164,18 +169,21 @@ def build_net(
     global seed nor on what was built before. Convolutions ~ N(0, 2/(k²·C_out)) (He et al., ICCV 2015).
 
     Args:
-        depth: 18, 34, 50 or 101.
+        depth: 18, 34, 50, 101 or 152.
         num_classes: 0 builds no classifier.
         last_stride: stride of stage 4, 1 or 2.
         pooling: "avg" or "max".
         neck_bias: "train" (as the published PyTorch results) or "frozen" at 0 (as in the BNNeck paper).
-        variant: "plain", "ibn_a", "cbam" or "separable" (one batch norm per domain).
+        variant: "plain", "ibn_a", "ibn_b" (official places), "ibn_b_all", "se", "se_ibn_a", "se_ibn_b", "se_ibn_b_all",
+            "se_biased", "cbam" or "separable" (one batch norm per domain).
         classifier: "linear", "sphere", "arc" or "nonorm_arc".
         seed: of the weights.
         bn_unbiased: True: running variances accumulate the unbiased batch variance, as in PyTorch, where the
             published numbers come from. False: whatever Paddle's kernel does (on CPU the biased one).
         num_domains: banks of the separable variant.
         cbam_channel: apply CBAM's channel gate (the published network builds it, but does not apply it).
+        groups, width_per_group: 32 and 8 or 4 for ResNeXt.
+        stem_relu, caffe, non_local: see :class:`~ppcls.arch.backbone.resnet.TrunkOptions`.
         backbone: registered family name.
 
     Raises:
@@ -193,10 +201,12 @@ def build_net(
         return BatchNorm1D(channels, bn_unbiased)
 
     selector = DomainSelector(num_domains) if variant == "separable" else None
-    base = BACKBONES.get(backbone)(depth, last_stride, variant, TrunkOptions(norm_2d, selector, cbam_channel))
+    options = TrunkOptions(norm_2d, selector, cbam_channel, groups, width_per_group, stem_relu, caffe, non_local)
+    base = BACKBONES.get(backbone)(depth, last_stride, variant, options)
     dim = base.out_channels
     neck = DomainBatchNorm(dim, selector, norm_1d) if selector else norm_1d(dim)
-    _draw_convolutions(base, seed, f"{backbone}{depth}-{variant}")
+    widths = "" if groups == 1 else f"-{groups}x{width_per_group}d"
+    _draw_weights(base, seed, f"{backbone}{depth}-{variant}{widths}")
     if neck_bias == "frozen":
         for name, parameter in neck.named_parameters():
             if name.endswith("bias"):
@@ -208,9 +218,15 @@ def build_net(
     return ReIDNet(Backbone(base, neck, pooling, selector), head)
 
 
-def _draw_convolutions(base: nn.Layer, seed: int, architecture: str) -> None:
+def _draw_weights(base: nn.Layer, seed: int, architecture: str) -> None:
+    """Convolutions ~ N(0, 2/(k²·C_out)), the matrices of gates ~ N(0, 1/C_in)."""
     for name, parameter in base.named_parameters():
         if len(parameter.shape) == 4:
             c_out, _, k_h, k_w = parameter.shape
-            values = numpy_rng(seed, architecture, name).standard_normal(parameter.shape, dtype=np.float32)
-            parameter.set_value(values * np.float32((2.0 / (c_out * k_h * k_w)) ** 0.5))
+            scale = (2.0 / (c_out * k_h * k_w)) ** 0.5
+        elif len(parameter.shape) == 2:
+            scale = parameter.shape[1] ** -0.5
+        else:
+            continue
+        values = numpy_rng(seed, architecture, name).standard_normal(parameter.shape, dtype=np.float32)
+        parameter.set_value(values * np.float32(scale))

@@ -8,7 +8,8 @@ from pydantic import field_validator, model_validator
 
 from ppcls.configs.options import Options, option
 
-DEPTHS = {18: 512, 34: 512, 50: 2048, 101: 2048}
+DEPTHS = {18: 512, 34: 512, 50: 2048, 101: 2048, 152: 2048}
+Variant = Literal["plain", "ibn_a", "ibn_b", "ibn_b_all", "se", "se_ibn_a", "se_ibn_b", "se_ibn_b_all", "cbam"]
 
 _DATA, _NET, _OPTIM, _RUN = "data", "network", "optimisation", "run"
 
@@ -29,19 +30,19 @@ class ImageOptions(Options):
 class NetOptions(Options):
     """Which network."""
 
-    depth: int = option(50, "--depth", help="ResNet depth: 18, 34, 50 or 101", group=_NET)
+    depth: int = option(50, "--depth", help="ResNet depth: 18, 34, 50, 101 or 152", group=_NET)
     embedding: int | None = option(
         None,
         "-e",
         "--embedding",
-        help="embedding size; follows the depth (512 for 18/34, 2048 for 50/101)",
+        help="embedding size; follows the depth (512 for 18/34, 2048 for the others)",
         group=_NET,
     )
     last_pooling: Literal["avg", "max"] = option(
         "avg", "-lp", "--last-pooling", help="global pooling after the last stage", group=_NET
     )
     last_stride: Literal[1, 2] = option(2, "-ls", "--last-stride", help="stride of the last stage", group=_NET)
-    variant: Literal["plain", "ibn_a", "cbam"] = option("plain", "--variant", help="kind of residual block", group=_NET)
+    variant: Variant = option("plain", "--variant", help="kind of residual block", group=_NET)
     classifier: Literal["linear", "sphere", "arc", "nonorm_arc"] = option(
         "linear", "--classifier", help="Sphere, Arc and NoNormArc as in the reference", group=_NET
     )
@@ -80,7 +81,7 @@ class StoredNetOptions(NetOptions):
     last_stride: Literal[1, 2] | None = option(
         None, "-ls", "--last-stride", help="stride of the last stage; the training run's, else 2", group=_NET
     )
-    variant: Literal["plain", "ibn_a", "cbam"] | None = option(
+    variant: Variant | None = option(
         None, "--variant", help="kind of residual block; the training run's, else plain", group=_NET
     )
     neck_bias: Literal["train", "frozen"] | None = option(

@@ -19,7 +19,7 @@ from ppcls.utils.weights_io import read_weights, write_pdparams
 
 CHECKPOINT = "checkpoint.pdparams"
 _ARCH_KEYS = ("depth", "last_stride", "pooling", "neck_bias", "variant", "classifier", "height", "width")
-_BLOCKS_TO_DEPTH = {(8, False): 18, (16, False): 34, (16, True): 50, (33, True): 101}
+_BLOCKS_TO_DEPTH = {(8, False): 18, (16, False): 34, (16, True): 50, (33, True): 101, (50, True): 152}
 
 
 @dataclass
@@ -146,7 +146,7 @@ def depth_of(backbone: Mapping[str, Any], where: str | Path) -> int:
     bottleneck = any(re.search(r"layer\d\.\d+\.conv3\.", name) for name in backbone)
     depth = _BLOCKS_TO_DEPTH.get((len(blocks), bottleneck))
     if depth is None:
-        raise UserError(f"{where}: {len(blocks)} residual blocks are no ResNet 18, 34, 50 or 101")
+        raise UserError(f"{where}: {len(blocks)} residual blocks are no ResNet 18, 34, 50, 101 or 152")
     return depth
 
 

@@ -26,6 +26,8 @@ def draw(name: str, shape) -> np.ndarray:
         value = 0.1 * rng.randn(*shape)
     elif len(shape) == 4:
         value = rng.randn(*shape) * np.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
+    elif len(shape) == 2 and "se." in name:
+        value = rng.randn(*shape) / np.sqrt(shape[1])
     elif len(shape) == 1:
         value = 1.0 + 0.1 * rng.randn(*shape)
     else:
