@@ -12,9 +12,10 @@ from ppcls.arch.backbone.resnet import FEATURE_DIMS, TrunkOptions
 from ppcls.arch.gears.classifier import CLASSIFIERS
 from ppcls.arch.gears.norm import BatchNorm1D, BatchNorm2D, DomainBatchNorm, DomainSelector
 from ppcls.arch.gears.pooling import POOLINGS
+from ppcls.arch.initial import draw_weights
 from ppcls.arch.output import ReIDOutput
 from ppcls.utils.errors import UserError
-from ppcls.utils.seeding import numpy_legacy_rng, numpy_rng
+from ppcls.utils.seeding import numpy_legacy_rng
 
 __all__ = [
     "Backbone",
@@ -38,6 +39,11 @@ class Backbone(nn.Layer):
         self._selector = selector
         self.pool = POOLINGS.get(pooling)()
 
+    @property
+    def num_domains(self) -> int | None:
+        """Domains with statistics of their own; None in a network that knows no domains."""
+        return None if self._selector is None else self._selector.num_domains
+
     def forward(self, x, domain=None):
         """Images [B, 3, H, W] → (maps, global_feat [B, D], embedding [B, D])."""
         if self._selector is not None:
@@ -55,10 +61,14 @@ class ReIDNet(nn.Layer):
     Attributes:
         backbone: :class:`Backbone`, saved under ``backbone``.
         classifier: a layer with weight ``W`` [C, D], saved under ``classifier``; None without classes.
+        classifier_input: what the classifier reads, "embedding" or "global_feat" (before the neck).
     """
 
-    def __init__(self, backbone: Backbone, classifier: nn.Layer | None):
+    def __init__(self, backbone: Backbone, classifier: nn.Layer | None, classifier_input: str = "embedding"):
         super().__init__()
+        if classifier_input not in ("embedding", "global_feat"):
+            raise UserError(f"classifier_input {classifier_input!r} is unknown; choose 'embedding' or 'global_feat'")
+        self.classifier_input = classifier_input
         self.backbone = backbone
         self.classifier = classifier
         self._frozen = False
@@ -82,7 +92,8 @@ class ReIDNet(nn.Layer):
             domain: int or one int per image, only for separable networks (default 0).
         """
         maps, global_feat, embedding = self.backbone(x, domain)
-        logits = None if self.classifier is None else self.classifier(embedding, labels)
+        features = embedding if self.classifier_input == "embedding" else global_feat
+        logits = None if self.classifier is None else self.classifier(features, labels)
         return ReIDOutput(maps, global_feat, embedding, logits)
 
     def expand(self, n_new: int, generator: np.random.RandomState) -> None:
@@ -115,8 +126,13 @@ class ReIDNet(nn.Layer):
             super().train()
 
     def param_groups(self) -> list[tuple[str, list]]:
-        """Trainable parameters as ``[("base", …), ("neck", …), ("classifier", …)]``, in a fixed order."""
+        """Trainable parameters as ``[("base", …), ("neck", …), ("classifier", …)]``, in a fixed order.
+
+        A pooling with parameters (``gemp``) is another group, ``"pooling"``, at the end.
+        """
         parts = {"base": self.backbone.base, "neck": self.backbone.bn, "classifier": self.classifier}
+        if self.backbone.pool.parameters():
+            parts["pooling"] = self.backbone.pool
         return [
             (name, [] if part is None else [p for p in part.parameters() if not p.stop_gradient])
             for name, part in parts.items()
@@ -162,6 +178,7 @@ def build_net(
     caffe: bool = False,
     non_local: str | None = None,
     backbone: str = "resnet",
+    classifier_input: str = "embedding",
 ) -> ReIDNet:
     """Build a network with freshly drawn weights.
 
@@ -172,11 +189,12 @@ def build_net(
         depth: 18, 34, 50, 101 or 152.
         num_classes: 0 builds no classifier.
         last_stride: stride of stage 4, 1 or 2.
-        pooling: "avg" or "max".
+        pooling: "avg", "max", "gem" (generalised mean, exponent 3) or "gemp" (trained exponent).
         neck_bias: "train" (as the published PyTorch results) or "frozen" at 0 (as in the BNNeck paper).
         variant: "plain", "ibn_a", "ibn_b" (official places), "ibn_b_all", "se", "se_ibn_a", "se_ibn_b", "se_ibn_b_all",
             "se_biased", "cbam" or "separable" (one batch norm per domain).
-        classifier: "linear", "sphere", "arc" or "nonorm_arc".
+        classifier: "linear", "linear_bias", "sphere", "arc", "nonorm_arc", "arcface", "arcface_turned", "cosface" or
+            "circle".
         seed: of the weights.
         bn_unbiased: True: running variances accumulate the unbiased batch variance, as in PyTorch, where the
             published numbers come from. False: whatever Paddle's kernel does (on CPU the biased one).
@@ -185,6 +203,8 @@ def build_net(
         groups, width_per_group: 32 and 8 or 4 for ResNeXt.
         stem_relu, caffe, non_local: see :class:`~ppcls.arch.backbone.resnet.TrunkOptions`.
         backbone: registered family name.
+        classifier_input: "embedding", or "global_feat" for the published networks that classify before the neck
+            (AlignedReID++, the strong baseline without neck, and its self-distillation).
 
     Raises:
         UserError: an unknown name or impossible value; the message lists the possible ones.
@@ -206,7 +226,7 @@ def build_net(
     dim = base.out_channels
     neck = DomainBatchNorm(dim, selector, norm_1d) if selector else norm_1d(dim)
     widths = "" if groups == 1 else f"-{groups}x{width_per_group}d"
-    _draw_weights(base, seed, f"{backbone}{depth}-{variant}{widths}")
+    draw_weights(base, seed, f"{backbone}{depth}-{variant}{widths}")
     if neck_bias == "frozen":
         for name, parameter in neck.named_parameters():
             if name.endswith("bias"):
@@ -215,18 +235,4 @@ def build_net(
     if num_classes:
         rng = numpy_legacy_rng(seed, "classifier", num_classes)
         head = CLASSIFIERS.get(classifier)(dim, num_classes, rng)
-    return ReIDNet(Backbone(base, neck, pooling, selector), head)
-
-
-def _draw_weights(base: nn.Layer, seed: int, architecture: str) -> None:
-    """Convolutions ~ N(0, 2/(k²·C_out)), the matrices of gates ~ N(0, 1/C_in)."""
-    for name, parameter in base.named_parameters():
-        if len(parameter.shape) == 4:
-            c_out, _, k_h, k_w = parameter.shape
-            scale = (2.0 / (c_out * k_h * k_w)) ** 0.5
-        elif len(parameter.shape) == 2:
-            scale = parameter.shape[1] ** -0.5
-        else:
-            continue
-        values = numpy_rng(seed, architecture, name).standard_normal(parameter.shape, dtype=np.float32)
-        parameter.set_value(values * np.float32(scale))
+    return ReIDNet(Backbone(base, neck, pooling, selector), head, classifier_input)

@@ -6,6 +6,7 @@ workers, nor the number of processes, nor the place where a run was resumed chan
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ class TrainLoader:
         mine = set(persons[self.rank :: self.world_size])
         return [slot for slot, index in enumerate(indices) if self.samples[index].pid in mine]
 
+    def _donor(self, rng: random.Random) -> Image.Image:
+        """A picture of the stream, for random patches; which one depends on ``rng`` alone."""
+        sample = rng.choice(self.samples)
+        return resize(self._load(sample.path), self.transform.height, self.transform.width)
+
     def _build(self, e: int, repetition: int, number: int, indices: list[int], stop: threading.Event) -> Batch:
         slots = self._shard(indices)
         shape = (len(slots), 3, self.transform.height, self.transform.width)
@@ -147,7 +153,7 @@ class TrainLoader:
                 decoded[index] = resize(image, self.transform.height, self.transform.width)
             for view, array in enumerate(images):
                 rng = python_rng(self.seed, self.name, "augment", e, repetition, number, slot, view)
-                array[row] = self.transform(decoded[index], rng)
+                array[row] = self.transform(decoded[index], rng, self._donor)
         mine = [indices[slot] for slot in slots]
         chosen = [self.samples[index] for index in mine]
         return Batch(

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from ppcls.data.auto_augment import AutoAugment
+from ppcls.data.random_patch import Donor, RandomPatch
 from ppcls.utils.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
@@ -23,11 +26,11 @@ _ERASING_TRIES = 100
 _MIN_AREA, _MIN_RATIO = 0.02, 0.3
 
 
-def normalisation_table() -> np.ndarray:
+def normalisation_table(mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> np.ndarray:
     """[3, 256] float32: the normalised value of each byte in each channel (RGB)."""
     scaled = np.arange(256, dtype=np.float32) / np.float32(255)
-    mean, std = np.asarray(MEAN, np.float32), np.asarray(STD, np.float32)
-    return (scaled[None, :] - mean[:, None]) / std[:, None]
+    means, stds = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    return (scaled[None, :] - means[:, None]) / stds[:, None]
 
 
 def resize(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -79,14 +82,17 @@ class RandomErasing:
 class EvalTransform:
     """Resize to (height, width), scale to [0, 1], normalise. PIL image → float32 [3, height, width].
 
-    This is the one preprocessing of evaluation, export, inference and serving.
+    This is the one preprocessing of evaluation, export, inference and serving. ``mean`` and ``std`` are per channel
+    (RGB), of values in [0, 1].
     """
 
-    def __init__(self, height: int = 256, width: int = 128):
+    def __init__(self, height: int = 256, width: int = 128, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
         if height < 1 or width < 1:
             raise UserError(f"image size must be positive, not {height}x{width} (height x width)")
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise UserError(f"mean {tuple(mean)} and std {tuple(std)} must be three numbers each, std above 0")
         self.height, self.width = height, width
-        self.table = normalisation_table()
+        self.table = normalisation_table(mean, std)
 
     def __call__(self, image: Image.Image, rng: random.Random | None = None) -> np.ndarray:
         """`rng` is accepted so that every transform is called alike, and not used."""
@@ -99,7 +105,8 @@ class TrainTransform(EvalTransform):
 
     PIL image → float32 [3, height, width].
 
-    Draws from `rng` in this order: flip, top, left, erasing.
+    Two more steps are off by default: `auto_augment`, before the flip, and `patch`, after it. Each object makes its
+    own draws; without them the draws from `rng` are, in this order: flip, top, left, erasing.
     """
 
     def __init__(
@@ -109,17 +116,28 @@ class TrainTransform(EvalTransform):
         re_prob: float = 0.5,
         re_area: float = 0.4,
         padding: int = PADDING,
+        auto_augment: AutoAugment | None = None,
+        patch: RandomPatch | None = None,
     ):
         super().__init__(height, width)
         if padding < 0:
             raise UserError(f"padding must not be negative, not {padding}")
         self.padding = padding
         self.erase = RandomErasing(re_prob, re_area)
+        self.auto_augment, self.patch = auto_augment, patch
 
-    def __call__(self, image: Image.Image, rng: random.Random) -> np.ndarray:
-        pixels = np.asarray(resize(image, self.height, self.width))
+    def __call__(self, image: Image.Image, rng: random.Random, donor: Donor | None = None) -> np.ndarray:
+        """`donor(rng)` gives another picture of (height, width) to take patches from; needed with `patch` only."""
+        image = resize(image, self.height, self.width)
+        if self.auto_augment is not None:
+            image = self.auto_augment(image, rng)
+        pixels = np.asarray(image)
         if rng.random() < 0.5:
             pixels = pixels[:, ::-1]
+        if self.patch is not None:
+            if donor is None:
+                raise ValueError("random patches need a donor of other pictures")
+            pixels = self.patch(pixels, donor, rng)
         down, right = (rng.randint(0, 2 * self.padding) - self.padding for _ in range(2))
         rows, rows_from = _overlap(self.height, down)
         columns, columns_from = _overlap(self.width, right)

@@ -24,6 +24,25 @@ def label_array(pids: Labels, batch: int) -> np.ndarray:
     return ids.astype(np.int64)
 
 
+def class_labels(labels: Labels, batch: int, classes: int, owner: str = "classifier") -> np.ndarray:
+    """Class labels as int64 [batch] on the host, each in 0..classes-1.
+
+    Args:
+        owner: what has the classes, for the message.
+
+    Raises:
+        UserError: a label outside, or not ``batch`` labels.
+    """
+    ids = label_array(labels, batch)
+    outside = ids[(ids < 0) | (ids >= classes)]
+    if len(outside):
+        raise UserError(
+            f"class label {outside[0]} for a {owner} with {classes} classes (0..{classes - 1}); "
+            f"expand the {owner} or relabel the data"
+        )
+    return ids
+
+
 def same_id(ids: np.ndarray) -> np.ndarray:
     """Boolean [B, B]: rows that share an id, the row itself included."""
     return ids[:, None] == ids[None, :]

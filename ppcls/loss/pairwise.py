@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import paddle
 
 SQUARED_FLOOR = 1e-12
 """Smallest squared Euclidean distance; below it the distance is the constant 1e-6 and has no gradient."""
 COSINE_EPSILON = 1e-12
+
+
+Metric = Literal["euclidean", "cosine", "unit_squared"]
+"""|a - b|, |1 - cos(a, b)|, or the squared distance of the unit vectors, 2 - 2cos(a, b)."""
 
 
 def euclidean_dist(x: paddle.Tensor, y: paddle.Tensor | None = None) -> paddle.Tensor:
@@ -58,3 +64,20 @@ def normalized_row_cosine(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
 def cosine_matrix(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
     """Cosines of all row pairs: [N, D], [M, D] to [N, M]."""
     return l2_normalize(x) @ l2_normalize(y).t()
+
+
+def distance_matrix(x: paddle.Tensor, metric: Metric = "euclidean") -> paddle.Tensor:
+    """Distances of all pairs of rows by a :data:`Metric`, at least 1e-12 (1e-6 for Euclid): [N, D] to [N, N]."""
+    return euclidean_dist(x) if metric == "euclidean" else _from_cosine(cosine_matrix(x, x), metric)
+
+
+def row_metric(x: paddle.Tensor, y: paddle.Tensor, metric: Metric = "euclidean") -> paddle.Tensor:
+    """The same for corresponding rows: [N, D], [N, D] to [N]."""
+    return row_distance(x, y) if metric == "euclidean" else _from_cosine(normalized_row_cosine(x, y), metric)
+
+
+def _from_cosine(cosine: paddle.Tensor, metric: Metric) -> paddle.Tensor:
+    if metric not in ("cosine", "unit_squared"):
+        raise ValueError(f"unknown metric {metric!r}; choose euclidean, cosine or unit_squared")
+    distance = paddle.clip((1.0 - cosine).abs(), min=SQUARED_FLOOR)
+    return distance if metric == "cosine" else 2.0 * distance

@@ -96,3 +96,17 @@ def test_a_bank_treats_each_domain_alone_and_keeps_the_order(data, num, batch):
 def test_a_wrong_domain_is_an_error(domain):
     with pytest.raises(UserError, match="domain"):
         DomainSelector(3).select(domain, 2)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_a_frozen_half_leaves_the_other_its_gradient(frozen, unbiased):
+    """Paddle's own layer would give neither one."""
+    x, factor = paddle.randn([6, 4]), paddle.randn([6, 4])
+    free, half = BatchNorm1D(4, unbiased), BatchNorm1D(4, unbiased)
+    getattr(half, frozen).stop_gradient = True
+    for norm in (free, half):
+        (norm(x) * factor).sum().backward()
+    trained = "bias" if frozen == "weight" else "weight"
+    np.testing.assert_allclose(getattr(half, trained).grad.numpy(), getattr(free, trained).grad.numpy(), rtol=1e-6)
+    assert getattr(half, frozen).grad is None and getattr(half, frozen).stop_gradient

@@ -193,7 +193,8 @@ def test_tracing_in_evaluation(tmp_path, images, net):
 
 
 def test_classifier_names_are_registered():
-    assert set(CLASSIFIERS.names()) == {"linear", "sphere", "arc", "nonorm_arc"}
+    margins = {"arc", "nonorm_arc", "arcface", "arcface_turned", "cosface", "circle"}
+    assert set(CLASSIFIERS.names()) == {"linear", "linear_bias", "sphere", *margins}
 
 
 @pytest.mark.parametrize(

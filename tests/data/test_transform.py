@@ -114,3 +114,20 @@ def test_padding_bounds_the_shift():
             inside = transform(image, random.Random(seed))[0] > 0
             shifts.add((16 - inside.any(1).sum(), 8 - inside.any(0).sum()))
         assert {shift for shift, _ in shifts} == {shift for _, shift in shifts} == set(range(padding + 1))
+
+
+def test_another_mean_and_deviation():
+    image = picture(7, 9, 1)
+    mean, std = (0.5, 0.25, 0.75), (0.5, 0.2, 1.0)
+    scaled = np.asarray(image).astype(np.float32) / np.float32(255)
+    expected = ((scaled - np.array(mean, np.float32)) / np.array(std, np.float32)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(EvalTransform(9, 7, mean, std)(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0, 0), (1, 1, 1)), ((0, 0, 0), (1, 0, 1)), ((0, 0, float("nan")), (1, 1, 1)), ((0, 0, 0), (1, 1))],
+)
+def test_a_mean_or_deviation_that_cannot_be(mean, std):
+    with pytest.raises(UserError, match="std above 0"):
+        EvalTransform(8, 4, mean, std)

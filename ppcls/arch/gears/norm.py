@@ -33,18 +33,35 @@ def running_variance_is_biased(device: str) -> bool:
 
 
 def _batch_norm(layer, x, running_variance, training: bool):
+    weight, bias = _both_or_neither(layer.weight, layer.bias)
     return F.batch_norm(
         x,
         layer._mean,
         running_variance,
-        weight=layer.weight,
-        bias=layer.bias,
+        weight=weight,
+        bias=bias,
         training=training,
         momentum=MOMENTUM,
         epsilon=EPSILON,
         data_format="NC" if x.ndim == 2 else "NCHW",
         use_global_stats=layer._use_global_stats,
     )
+
+
+def _both_or_neither(weight, bias):
+    """The two, with the frozen one as a differentiable stand-in if the other is trained.
+
+    Paddle's kernel gives a norm's weight a gradient only together with its bias; a BNNeck has a frozen bias.
+    """
+    if not paddle.in_dynamic_mode() or weight.stop_gradient == bias.stop_gradient:
+        return weight, bias
+    stand_ins = []
+    for parameter in (weight, bias):
+        if parameter.stop_gradient:
+            parameter = parameter.detach()  # shares the values; its gradient goes nowhere
+            parameter.stop_gradient = False
+        stand_ins.append(parameter)
+    return tuple(stand_ins)
 
 
 def _forward(layer, x):
