@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _NAME = "ppcls"
@@ -39,6 +41,18 @@ def log_to_console(level: int = logging.INFO) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False  # libraries that configure the root logger would print every line again
+
+
+@contextlib.contextmanager
+def only_warnings() -> Iterator[None]:
+    """Without the messages of a step whose own report the caller replaces."""
+    logger = get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def log_to_file(path: str | Path) -> logging.Handler:
