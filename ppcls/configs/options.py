@@ -79,6 +79,27 @@ def add_flags(parser: argparse.ArgumentParser, schema: type[Options]) -> argpars
     return parser
 
 
+class BoolFlag(argparse.BooleanOptionalAction):
+    """``--flag`` and ``--no-flag``, and ``--flag=True`` or ``--flag False``, as scripts for other programs write it."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.nargs, self.metavar = "?", "BOOL"
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, option_string: Any = None
+    ) -> None:
+        """Set the flag; a value of its own must be one of the usual words."""
+        negated = option_string is not None and option_string.startswith("--no-")
+        if value is not None and (negated or value.lower() not in _WORDS):
+            words = "takes no value" if negated else f"takes True or False, or no value, not {value!r}"
+            raise argparse.ArgumentError(self, words)
+        setattr(namespace, self.dest, not negated if value is None else _WORDS[value.lower()])
+
+
+_WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
+
+
 def resolve(schema: type[Schema], args: argparse.Namespace) -> Schema:
     """The options of one command, from its parsed flags.
 
@@ -167,7 +188,7 @@ def _argparse_kind(field: Any, const: Any) -> dict[str, Any]:
     text = (field.description or "").replace("%", "%%")
     text += "" if shown in (None, "", PydanticUndefined, False, []) else f" (default: {_show(shown)})"
     if kind is bool:
-        return {"action": argparse.BooleanOptionalAction, "help": text}
+        return {"action": BoolFlag, "help": text}
     settings: dict[str, Any] = {"help": text, "metavar": None if choices else _METAVARS.get(kind, "VALUE")}
     if choices:
         settings["metavar"] = "{" + ",".join(str(choice) for choice in choices) + "}"

@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ppcls.inversion.locks import ShardLock, folder_lock
+from ppcls.inversion.locks import ShardLock
 from ppcls.inversion.schedule import plan_batches
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import append_line, atomic_path, atomic_write_bytes, atomic_write_json, digest
+from ppcls.utils.locks import folder_lock
 
 _FORMAT = 1
 _IMAGE = re.compile(r"(\d+)_[^_.]+\.(?:jpg|png)")

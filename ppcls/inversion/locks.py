@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ppcls.utils.errors import UserError
+from ppcls.utils.locks import folder_lock
 
 _NAME = re.compile(r"\.lock-(\d+)of(\d+)$")
-
-
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Wait for, then hold, the lock of the folder itself; for moments such as creating its description."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 class ShardLock:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -68,6 +69,12 @@ def squared_norms(features: np.ndarray, name: str = "features") -> np.ndarray:
     return norms
 
 
+def unit_rows(features: np.ndarray, name: str = "features") -> np.ndarray:
+    """Rows divided by their length, float32 [N, D] (a copy); zero rows stay zero. Errors as :func:`squared_norms`."""
+    features = as_features(features, name)
+    return features * _inverse_norms(squared_norms(features, name))[:, None]
+
+
 def _inverse_norms(norms: np.ndarray) -> np.ndarray:
     """1/‖x‖ as float32, and 0 for a zero row, so that its cosine with anything is 0."""
     length = np.sqrt(norms)
@@ -85,20 +92,28 @@ class Scorer:
     query: np.ndarray
     gallery: np.ndarray
     metric: str = "cosine"
+    gallery_norms: np.ndarray | None = None
+    """``squared_norms(gallery)`` where the caller knows them already: searching one gallery again and again."""
 
     def __post_init__(self) -> None:
         if self.metric not in RANKING_METRICS:
             raise UserError(f"unknown metric {self.metric!r}; choose one of {', '.join(RANKING_METRICS)}")
         self.query, self.gallery = feature_pair(self.query, self.gallery)
         self.query_norms = squared_norms(self.query, "query features")
-        gallery_norms = squared_norms(self.gallery, "gallery features")
-        if max(self.query_norms.max(), gallery_norms.max()) > _LARGEST_NORM:
+        if self.gallery_norms is None:
+            self.gallery_norms = squared_norms(self.gallery, "gallery features")
+        if max(self.query_norms.max(), self.gallery_norms.max()) > _LARGEST_NORM:
             raise UserError("the features are too large for float32 scores; check the weights that produced them")
         if self.metric == "cosine":
-            self._column = _inverse_norms(gallery_norms)
+            self._column = _inverse_norms(self.gallery_norms)
             self._row = _inverse_norms(self.query_norms)
         else:
-            self._column = (0.5 * gallery_norms).astype(np.float32)
+            self._column = (0.5 * self.gallery_norms).astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of queries and of gallery images."""
+        return len(self.query), len(self.gallery)
 
     def tile(self, rows: slice, columns: slice, out: np.ndarray) -> np.ndarray:
         """Scores of one tile, float32, written to ``out`` and returned."""
@@ -114,7 +129,18 @@ class Scorer:
 Parts = Callable[[], Iterator[tuple[int, np.ndarray]]]
 
 
-def score_strips(scorer: Scorer, block_bytes: int = DEFAULT_BLOCK_BYTES) -> Iterator[tuple[slice, Parts]]:
+class TileScorer(Protocol):
+    """What :func:`score_strips` reads: scores of any origin, greater = nearer, tile by tile."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of queries and of gallery images."""
+
+    def tile(self, rows: slice, columns: slice, out: np.ndarray) -> np.ndarray:
+        """Finite scores of one tile, float32, written to ``out`` and returned."""
+
+
+def score_strips(scorer: TileScorer, block_bytes: int = DEFAULT_BLOCK_BYTES) -> Iterator[tuple[slice, Parts]]:
     """Yield ``(query rows, parts)``; ``parts()`` iterates over ``(first gallery column, scores)``.
 
     ``parts`` may be called again, for readers that need two passes over the strip. A strip that fits
@@ -128,7 +154,7 @@ def score_strips(scorer: Scorer, block_bytes: int = DEFAULT_BLOCK_BYTES) -> Iter
     """
     if block_bytes <= 0:
         raise UserError(f"block_bytes is {block_bytes}; give a positive number of bytes")
-    total, width = len(scorer.query), len(scorer.gallery)
+    total, width = scorer.shape
     rows = min(TILE_ROWS, total)
     whole = 4 * rows * width <= max(block_bytes, MINIMUM_BLOCK_BYTES)
     buffer = np.empty((rows, width if whole else TILE_COLUMNS), np.float32)
@@ -142,16 +168,16 @@ def _column_tiles(width: int) -> Iterator[slice]:
         yield slice(start, min(start + TILE_COLUMNS, width))
 
 
-def _computed_once(scorer: Scorer, strip: slice, buffer: np.ndarray) -> Parts:
+def _computed_once(scorer: TileScorer, strip: slice, buffer: np.ndarray) -> Parts:
     scores = buffer[: strip.stop - strip.start]
-    for columns in _column_tiles(len(scorer.gallery)):
+    for columns in _column_tiles(scorer.shape[1]):
         scorer.tile(strip, columns, scores[:, columns])
     return lambda: iter([(0, scores)])
 
 
-def _recomputed(scorer: Scorer, strip: slice, buffer: np.ndarray) -> Parts:
+def _recomputed(scorer: TileScorer, strip: slice, buffer: np.ndarray) -> Parts:
     def parts() -> Iterator[tuple[int, np.ndarray]]:
-        for columns in _column_tiles(len(scorer.gallery)):
+        for columns in _column_tiles(scorer.shape[1]):
             out = buffer[: strip.stop - strip.start, : columns.stop - columns.start]
             yield columns.start, scorer.tile(strip, columns, out)
 

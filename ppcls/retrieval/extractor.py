@@ -30,6 +30,7 @@ class FeatureExtractor:
         feature: ``"embedding"`` (after the neck) or ``"global"`` (before it).
         flip: average with the feature of the mirror image.
         batch_size: images a forward pass; workers: decoding threads.
+        domain: whose statistics a network with several domains uses; None for any other network, or domain 0.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class FeatureExtractor:
         flip: bool = False,
         batch_size: int = 128,
         workers: int = 2,
+        domain: int | None = None,
     ) -> None:
         if feature not in FEATURES:
             raise UserError(f"unknown feature '{feature}'; choose one of: {', '.join(FEATURES)}")
         self.net, self.feature, self.flip = net, feature, flip
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.workers, self.domain = batch_size, workers, domain
         self.transform = EvalTransform(height, width)
 
     def of_samples(self, samples: Sequence[Sample], log: bool = False) -> np.ndarray:
@@ -106,5 +108,5 @@ class FeatureExtractor:
         return features.astype("float32").numpy()
 
     def _feature(self, images: paddle.Tensor) -> paddle.Tensor:
-        _, global_feat, embedding = self.net.backbone(images)
+        _, global_feat, embedding = self.net.backbone(images, self.domain)
         return embedding if self.feature == "embedding" else global_feat

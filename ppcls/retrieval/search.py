@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppcls.data.dataset.base import IMAGE_EXTENSIONS
 from ppcls.metric.ranking import top_k
-from ppcls.retrieval.extractor import FeatureExtractor
+from ppcls.retrieval.image_list import LIST_EXTENSION, read_image_list
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_path
+
+if TYPE_CHECKING:
+    from ppcls.retrieval.extractor import FeatureExtractor
 
 
 @dataclass
@@ -31,12 +35,14 @@ class Matches:
 
 
 def find_images(source: str | Path) -> list[Path]:
-    """The file itself, or all images below a folder, sorted.
+    """The file itself, the images that a ``.txt`` file lists, in its order, or all images below a folder, sorted.
 
     Raises:
         UserError: nothing there, or no image among it.
     """
     source = Path(source)
+    if source.suffix.lower() == LIST_EXTENSION:
+        return [path for path, _ in read_image_list(source)]
     if source.is_file():
         return [source]
     if not source.is_dir():

@@ -121,3 +121,29 @@ def test_every_command_has_the_common_flags(schema):
     text = add_flags(argparse.ArgumentParser(), schema).format_help()
     for flag in ("--pretrained", "--height", "--width", "--seed", "--config", "--override", "--gpu", "--depth"):
         assert flag in text, flag
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", False),
+        ("--re-ranking", True),
+        ("--re-ranking=True", True),
+        ("--re-ranking False", False),
+        ("-r yes", True),
+        ("--re-ranking=0", False),
+        ("--re-ranking --no-re-ranking", False),
+    ],
+)
+def test_switches_take_values_as_other_programs_write_them(text, value):
+    assert parse(EvaluateOptions, text).re_ranking is value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("--re-ranking=maybe", "takes True or False, or no value, not 'maybe'"), ("--no-flip=True", "takes no value")],
+)
+def test_switches_with_other_values(text, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(EvaluateOptions, text)
+    assert caught.value.code == 2 and message in capsys.readouterr().err

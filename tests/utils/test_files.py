@@ -18,6 +18,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_that_left_is_not_a_disk_that_is_full(tmp_path):
+    with pytest.raises(BrokenPipeError), atomic_path(tmp_path / "file.txt"):
+        raise BrokenPipeError
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_hold_the_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
