@@ -10,21 +10,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ppcls.configs.exported import ExportedModel
     from ppcls.data.dataset import ReIDData, open_dataset
     from ppcls.data.lite import make_lite_data
     from ppcls.engine.api import Model, dream, embed, load_model, run_stream, train
     from ppcls.engine.feature_ranking import evaluate_features
     from ppcls.engine.stream.report import StreamReport
+    from ppcls.export.api import export_model
     from ppcls.inversion import DreamReport
     from ppcls.metric.ranking import RankingResult
     from ppcls.retrieval import find_images
+    from ppcls.retrieval.gallery import Gallery
+    from ppcls.retrieval.predictor import Predictor, embed_images, open_predictor
     from ppcls.utils.errors import UserError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DreamReport",
+    "ExportedModel",
+    "Gallery",
     "Model",
+    "Predictor",
     "RankingResult",
     "ReIDData",
     "StreamReport",
@@ -32,11 +39,14 @@ __all__ = [
     "__version__",
     "dream",
     "embed",
+    "embed_images",
     "evaluate_features",
+    "export_model",
     "find_images",
     "load_model",
     "make_lite_data",
     "open_dataset",
+    "open_predictor",
     "run_stream",
     "train",
 ]
@@ -45,15 +55,21 @@ _WITH_PADDLE = {
     **dict.fromkeys(("Model", "dream", "embed", "load_model", "run_stream", "train"), "ppcls.engine.api"),
     "DreamReport": "ppcls.inversion",
     "StreamReport": "ppcls.engine.stream.report",
-    "find_images": "ppcls.retrieval",
+    "export_model": "ppcls.export.api",
 }
 _WITHOUT_PADDLE = {
+    "ExportedModel": "ppcls.configs.exported",
+    "Gallery": "ppcls.retrieval.gallery",
+    "Predictor": "ppcls.retrieval.predictor",
     "RankingResult": "ppcls.metric.ranking",
     "ReIDData": "ppcls.data.dataset",
     "UserError": "ppcls.utils.errors",
+    "embed_images": "ppcls.retrieval.predictor",
     "evaluate_features": "ppcls.engine.feature_ranking",
+    "find_images": "ppcls.retrieval",
     "make_lite_data": "ppcls.data.lite",
     "open_dataset": "ppcls.data.dataset",
+    "open_predictor": "ppcls.retrieval.predictor",
 }
 
 

@@ -1,6 +1,7 @@
-"""The main job in a few minutes: learn a domain, dream it, learn another one three ways, see what was forgotten."""
+"""The main job in a few minutes: learn a domain, dream it, learn another, see what was forgotten, export, search."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 import _path  # noqa: F401
@@ -11,6 +12,7 @@ from ppcls.utils.tuning import usable_cores
 
 METHODS = ("finetune", "sim-res (GD)", "AD")
 PICTURED = ("task1", "finetune", "AD")
+DEPLOYED = "AD"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,6 +33,7 @@ def main(args: argparse.Namespace) -> None:
     settings = small_settings() if args.small else demo_settings()
     get_logger().info("all files go to %s; an interrupted demo goes on when it is started again", folder)
     stages = comparison.plan(folder, settings, METHODS, [args.seed])
+    stages += comparison.deployment(folder, settings, DEPLOYED, args.seed)
     comparison.Runner(folder, usable_cores()).run(stages)
     found = comparison.results(folder, METHODS, [args.seed])
     shown = comparison_report.write(folder / "report", found, settings.first, settings.second, [args.seed])
@@ -40,6 +43,9 @@ def main(args: argparse.Namespace) -> None:
         settings.first,
         comparison_report.table(found, settings.first, settings.second),
     )
+    matches = folder / f"seed{args.seed}" / "matches.png"
+    shutil.copyfile(matches, shown / matches.name)
+    get_logger().info("the exported '%s' network and its answers: %s", DEPLOYED, matches.parent / "inference")
     get_logger().info("%s", shown.resolve())
 
 

@@ -29,7 +29,10 @@ _LAST_LINES = 12
 
 @dataclass(frozen=True)
 class Stage:
-    """One command: ``tool`` and ``arguments``, run on ``cores`` when the stages named in ``after`` are done."""
+    """One command: ``tool`` and ``arguments``, run on ``cores`` when the stages named in ``after`` are done.
+
+    ``tool`` is a file of ``tools/`` without its ending, or, with slashes, a path from the root.
+    """
 
     name: str
     tool: str
@@ -40,7 +43,12 @@ class Stage:
     @property
     def command(self) -> list[str]:
         """What is run, as it could be typed."""
-        return ["python", f"tools/{self.tool}.py", *self.arguments]
+        return ["python", self.script, *self.arguments]
+
+    @property
+    def script(self) -> str:
+        """The command's file, from the root."""
+        return f"{self.tool}.py" if "/" in self.tool else f"tools/{self.tool}.py"
 
 
 @dataclass
@@ -123,6 +131,21 @@ def _evaluation(after: str, run: Path, data: Path, settings: Settings) -> Stage:
     return Stage(f"{after}-evaluate", "evaluate", (*arguments, "--rank-list", "8"), (after,))
 
 
+def deployment(folder: Path, settings: Settings, method: str, seed: int) -> list[Stage]:
+    """The network of ``method`` is exported, and the second domain's queries are searched in its gallery with it."""
+    run, name = folder / f"seed{seed}" / slug(method), f"seed{seed}/{slug(method)}"
+    data, model = folder / "data", folder / f"seed{seed}" / "inference"
+    export = ("--ckpt", str(run), "--save-inference-dir", str(model), "--onnx")
+    images = ("--dataset", settings.second, "--data-root", str(data))
+    search = ("--model-dir", str(model), "--img-path", str(data / settings.second / "query"))
+    gallery = ("--gallery", str(data / settings.second / "bounding_box_test"), "--picture", str(model.parent / "matches.png"))
+    output = ("--output", str(model.parent / "matches.npz"))
+    return [
+        Stage(f"{name}-export", "export_model", (*export, *images), (name,)),
+        Stage(f"{name}-search", "deploy/inference_python/infer", (*search, *gallery, *output), (f"{name}-export",)),
+    ]
+
+
 class Runner:
     """Runs the stages of one comparison folder that are not done yet."""
 
@@ -177,7 +200,7 @@ class Runner:
         output = self.folder / "console" / f"{_file_name(stage)}.txt"
         output.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        command = [sys.executable, str(ROOT / "tools" / f"{stage.tool}.py"), *stage.arguments]
+        command = [sys.executable, str(ROOT / stage.script), *stage.arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": str(min(stage.cores, self.cores)), "PYTHONUNBUFFERED": "1"}
         with output.open("w", encoding="utf-8") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)

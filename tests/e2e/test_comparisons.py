@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,9 +34,12 @@ def test_demo_is_interrupted_and_goes_on(run, tmp_path):
     found = json.loads((report / "results.json").read_text())["results"]
     evaluated = json.loads((out / "seed1" / "AD" / "eval.json").read_text())["checkpoint.pdparams"]["results"]
     assert found["AD"] == [{line["dataset"]: {"mAP": line["mAP"], "R1": line["cmc"]["1"]} for line in evaluated}]
-    for picture in ("mAP", "forgetting", "dreamed", "ranks-msmt17-AD", "ranks-market-finetune"):
+    for picture in ("mAP", "forgetting", "dreamed", "ranks-msmt17-AD", "ranks-market-finetune", "matches"):
         with Image.open(report / f"{picture}.png") as image:
             assert min(image.size) > 50, picture
+    assert (out / "seed1/inference/inference.onnx").is_file()
+    with np.load(out / "seed1/matches.npz") as found:
+        assert found["nearest"].shape == (len(found["paths"]), 5)
 
 
 def test_another_setting_does_not_mix_into_a_comparison(run, tmp_path):
