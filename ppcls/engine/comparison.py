@@ -137,12 +137,12 @@ def deployment(folder: Path, settings: Settings, method: str, seed: int) -> list
     data, model = folder / "data", folder / f"seed{seed}" / "inference"
     export = ("--ckpt", str(run), "--save-inference-dir", str(model), "--onnx")
     images = ("--dataset", settings.second, "--data-root", str(data))
-    search = ("--model-dir", str(model), "--img-path", str(data / settings.second / "query"))
-    gallery = ("--gallery", str(data / settings.second / "bounding_box_test"), "--picture", str(model.parent / "matches.png"))
-    output = ("--output", str(model.parent / "matches.npz"))
+    second, answer = data / settings.second, str(model.parent / "matches")
+    search = ("--model-dir", str(model), "--img-path", str(second / "query"), "--gallery")
+    output = (str(second / "bounding_box_test"), "--output", f"{answer}.npz", "--picture", f"{answer}.png")
     return [
         Stage(f"{name}-export", "export_model", (*export, *images), (name,)),
-        Stage(f"{name}-search", "deploy/inference_python/infer", (*search, *gallery, *output), (f"{name}-export",)),
+        Stage(f"{name}-search", "deploy/inference_python/infer", (*search, *output), (f"{name}-export",)),
     ]
 
 
