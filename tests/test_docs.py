@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from ppcls.configs.algo import CONFIG_FOLDER, load_algo
@@ -22,9 +27,21 @@ from ppcls.configs.options import Options, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", ROOT / "README_CN.md"]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data/README.md", ROOT / "checkpoints/README.md"])
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if not path.stem.startswith("_"))
-FOREIGN_FLAGS = {"--logdir", "--language", "--nproc_per_node", "--no-deps"}
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "data/*.md", "checkpoints/*.md", "deploy/*/*.md", "test_tipc/*.md")
+    for path in ROOT.glob(pattern)
+)
+PAGES += sorted((ROOT / "test_tipc/docs").glob("*.md"))
+#: Commands: path below the root → their files. Paddle Serving's own process is none of ours to parse.
+TOOLS = {
+    str(path.relative_to(ROOT)): path
+    for pattern in ("tools/*.py", "deploy/*/*.py", "test_tipc/*.py")
+    for path in sorted(ROOT.glob(pattern))
+    if not path.stem.startswith("_") and path.stem != "web_service"
+}
+FOREIGN_PROGRAMS = {"visualdl", "curl", "docker", "hadolint"}
+FOREIGN_FLAGS = {"--wait", "--time", "--logdir", "--language", "--nproc_per_node", "--no-deps"}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -45,27 +62,30 @@ def commands(page: Path) -> list[str]:
 
 def inline_commands(page: Path) -> list[str]:
     """Whole commands in running text and tables: `python tools/… --flag …`, without an ellipsis."""
-    found = re.findall(r"`(python [^`\n]*tools/\w+\.py [^`\n]*)`", prose(page))
+    found = re.findall(r"`(python [^`\n]*(?:tools|deploy)/[\w/]+\.py [^`\n]*)`", prose(page))
     return [command for command in found if "…" not in command]
 
 
 def tool_call(command: str) -> tuple[str, list[str]] | None:
-    """(tool, arguments) of ``python [launcher] tools/<tool>.py …``; None for other commands."""
+    """("tools/<tool>.py", arguments) of ``python [launcher] tools/<tool>.py …``, also of deploy/; None for others."""
     launcher = r"(?:-m paddle\.distributed\.launch \S+ \d+ )?"
-    match = re.fullmatch(rf"python {launcher}(?:\./)?\.?tools/(\w+)\.py ?(.*)", command)
+    match = re.fullmatch(rf"python {launcher}(?:\./)?\.?((?:tools|deploy|test_tipc)/[\w/]+\.py) ?(.*)", command)
     return (match[1], shlex.split(match[2])) if match else None
 
 
 @cache
 def tool(name: str) -> ModuleType:
-    """A command's module."""
-    sys.path.insert(0, str(ROOT / "tools"))
+    """A command's module. Its folder's path shim runs as it does for the command."""
+    folder = str(TOOLS[name].parent)
+    sys.path.insert(0, folder)
+    sys.modules.pop("_path", None)
     try:
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / f"tools/{name}.py")
+        spec = importlib.util.spec_from_file_location(TOOLS[name].stem, TOOLS[name])
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(ROOT / "tools"))
+        sys.path.remove(folder)
+        sys.modules.pop("_path", None)
     return module
 
 
@@ -119,13 +139,17 @@ def check_other(command: str) -> None:
     elif words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert words[1] in {*targets}, command
+    elif words[0] == "bash":
+        assert all((ROOT / word).is_file() for word in words[1:] if "/" in word), command
+    elif words[0].endswith(".sh"):
+        assert os.access(ROOT / words[0], os.X_OK), command
     elif words[:2] == ["pip", "install"] or "pip" in words:
         files = [word for word in words if word.endswith(".txt")]
         assert all((ROOT / file).is_file() for file in files), command
-    elif words[0].startswith((".venv/bin/", ".ci/")) or words[0] == "source":
+    elif words[0].startswith((".venv/bin/", ".ci/")) or words[0] in ("source", "cd", "tar"):
         pass
     else:
-        assert words[0] == "visualdl", f"nothing checks this command: {command}"
+        assert words[0] in FOREIGN_PROGRAMS, f"nothing checks this command: {command}"
 
 
 def test_every_flag_that_a_page_names_exists():
@@ -203,17 +227,24 @@ def test_the_switches_of_the_differences_page_exist():
 
 SMALL_NET = "--depth 18 --height 32 --width 16 --pretrained none --workers 0"
 SMALL_RUN = f"{SMALL_NET} --epochs 1 --batch-size 16 --warmup 0"
+SERVICE = "deploy/serving/app.py"
 SCALE = {
-    "make_lite_data": "--ids 8 --test-ids 4 --cams 2 --images-per-cam 2 --height 32 --width 16",
-    "check_dataset": "--batch-size 8",
-    "main": SMALL_RUN,
-    "main_finetune": SMALL_RUN,
-    "main_incremental": SMALL_RUN,
-    "main_incrementalX": SMALL_RUN,
-    "inversion": "--depth 18 --height 32 --width 16 --shots 4 --steps 1 1 --bs 32",
-    "evaluate": "--batch-size 16 --workers 0",
-    "ez_inference": "--batch-size 16",
-    "lifelong": f"{SMALL_RUN} --first-epochs 1 --first-warmup 0 --first-batch-size 16 --shots 4 --steps 1 1 --bs 32",
+    "tools/make_lite_data.py": "--ids 8 --test-ids 4 --cams 2 --images-per-cam 2 --height 32 --width 16",
+    "tools/check_dataset.py": "--batch-size 8",
+    "tools/main.py": SMALL_RUN,
+    "tools/main_finetune.py": SMALL_RUN,
+    "tools/main_incremental.py": SMALL_RUN,
+    "tools/main_incrementalX.py": SMALL_RUN,
+    "tools/inversion.py": "--depth 18 --height 32 --width 16 --shots 4 --steps 1 1 --bs 32",
+    "tools/evaluate.py": "--batch-size 16 --workers 0",
+    "tools/ez_inference.py": "--batch-size 16",
+    "tools/lifelong.py": f"{SMALL_RUN} --first-epochs 1 --first-warmup 0 --first-batch-size 16 --shots 4 --steps 1 1 "
+    "--bs 32",
+    "tools/export_model.py": "",
+    "tools/build_gallery.py": "",
+    "deploy/inference_python/infer.py": "",
+    SERVICE: "",
+    "deploy/paddleserving/pipeline_http_client.py": "",
 }
 LEFT_BEHIND = [
     "logs/msmt17/checkpoint.pdparams",
@@ -227,13 +258,18 @@ LEFT_BEHIND = [
     "logs/msmt17+market/checkpoint.pdparams",
     "logs/query.npz",
     "logs/stream/report.json",
+    "inference/inference.yml",
+    "inference/inference.onnx",
+    "logs/query_embeddings.npz",
+    "logs/query_matches.npz",
+    "logs/served.npz",
 ]
 
 
 @pytest.fixture
 def workplace(tmp_path):
     """A folder like a fresh checkout, with ``python`` on the path."""
-    for name in ("tools", ".tools", "ppcls"):
+    for name in ("tools", ".tools", "ppcls", "deploy"):
         (tmp_path / name).symlink_to(ROOT / name.lstrip("."))
     (tmp_path / "data").mkdir()
     (tmp_path / "bin").mkdir()
@@ -243,29 +279,74 @@ def workplace(tmp_path):
     return tmp_path
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """A shell's, in which ``python`` is the one that runs the tests."""
+    return {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
 def run(command: str, folder: Path) -> str:
     """Type ``command`` in ``folder``; returns what it printed."""
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     answer = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert answer.returncode == 0, f"{command}\n{answer.stdout[-2000:]}\n{answer.stderr[-2000:]}"
     return answer.stdout
 
 
+@contextlib.contextmanager
+def service(command: str, folder: Path, port: int):
+    """``command`` runs beside the block, from when /health answers; afterwards it is ended, and ends well."""
+    with (folder / "service.txt").open("w") as said:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=folder, env=environment(folder), stdout=said, stderr=said
+        )
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+                assert process.poll() is None, (folder / "service.txt").read_text()
+                time.sleep(0.2)
+            yield
+        finally:
+            process.terminate()
+            status = process.wait(30)
+    assert status == 0, (folder / "service.txt").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.mark.slow
 def test_the_readme_commands_run_as_typed(workplace):
-    typed = [command for command in commands(READMES[0]) if tool_call(command)]
+    typed = [command for command in commands(READMES[0]) if tool_call(command) or command.startswith("curl ")]
     typed.sort(key=lambda command: "make_lite_data" not in command)  # the others need data
-    assert {tool_call(command)[0] for command in typed} == set(SCALE)
-    for command in typed:
-        name, _ = tool_call(command)
-        run(f"{command} {SCALE[name]}", workplace)
-        if name == "make_lite_data":
-            for domain in (workplace / "data/lite_data").iterdir():
-                (workplace / "data" / domain.name).symlink_to(domain)
+    assert {tool_call(command)[0] for command in typed if tool_call(command)} == set(SCALE)
+    port = free_port()
+    with contextlib.ExitStack() as services:
+        for command in typed:
+            name = (tool_call(command) or [None])[0]
+            command = f"{command} {SCALE.get(name, '')}".replace("18080", str(port))
+            if name == SERVICE:
+                services.enter_context(service(command, workplace, port))
+                continue
+            shown = run(command, workplace)
+            assert "Healthy" in shown or not command.startswith("curl ")
+            if name == "tools/make_lite_data.py":
+                for domain in (workplace / "data/lite_data").iterdir():
+                    (workplace / "data" / domain.name).symlink_to(domain)
     for name in LEFT_BEHIND:
         assert (workplace / name).is_file(), name
     assert len(list((workplace / "data/generations_r50_msmt17").glob("*.jpg"))) == 8 * 4
+    served, local = (np.load(workplace / f"logs/{name}.npz") for name in ("served", "query_embeddings"))
+    np.testing.assert_allclose(served["embeddings"], local["embeddings"], rtol=1e-3, atol=1e-3)
     shown = run(f"python -c {shlex.quote(blocks(READMES[0], 'python')[0])}", workplace)
     assert shown.split() == ["(8,", "512)", "16"]

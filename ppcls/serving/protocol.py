@@ -5,8 +5,8 @@ Request, ``POST /<service>/<any method>``::
     {"key": ["image"], "value": ["<base64 of an image file>"], "logid": 10000}
 
 Several pairs are a batch, one image each, in the order given; the keys may be anything (``image``, ``image_0``, …), as
-in the services that PaddleClas ships, and may repeat: Paddle Serving itself keeps only the last image of a key. Answer, with HTTP status 200 also where ``err_no`` is not
-0::
+in the services that PaddleClas ships, and may repeat: Paddle Serving itself keeps only the last image of a key. Answer,
+with HTTP status 200 also where ``err_no`` is not 0::
 
     {"err_no": 0, "err_msg": "", "key": ["features"], "value": ["[[0.1, …], …]"], "tensors": []}
 

@@ -65,7 +65,11 @@ def test_request_there_and_back(count):
 
 
 def test_any_keys_are_a_batch_in_their_order():
-    assert ask({"key": ["z", "a", "image0"], "value": ["1", "2", "3"]}).images == [("z", "1"), ("a", "2"), ("image0", "3")]
+    assert ask({"key": ["z", "a", "image0"], "value": ["1", "2", "3"]}).images == [
+        ("z", "1"),
+        ("a", "2"),
+        ("image0", "3"),
+    ]
     assert ask({"key": ["image", "image"], "value": ["1", "2"]}).images == [("image", "1"), ("image", "2")]
 
 
