@@ -145,7 +145,7 @@ def test_every_command_is_one_that_the_tools_take(page):
 def check_other(command: str) -> None:
     """A command that is no tool: its target, file or program is there."""
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=|setsid$", word)]
-    if words[0] == "python" and words[1].startswith("benchmarks/"):
+    if words[0] == "python" and words[1].startswith(("benchmarks/", "tests/")):
         assert (ROOT / words[1]).is_file(), command
     elif words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
