@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ppcls.configs.options import option
+from ppcls.configs.options import option, require_picture_name
 from ppcls.configs.schema import StoredNetOptions
 
 _NET, _RUN = "network", "run"
@@ -102,4 +102,6 @@ class QuickOptions(StoredNetOptions):
             raise ValueError("--gallery and --picture need --images to search for")
         if self.picture and not self.gallery:
             raise ValueError("--picture needs --gallery")
+        if self.picture:
+            require_picture_name("--picture", self.picture)
         return self

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ppcls.configs.options import Options, option
+from ppcls.configs.options import Options, option, require_picture_name
 
 _MODEL, _IMAGES, _SEARCH, _RUN = "model", "images", "search", "run"
 
@@ -73,6 +73,8 @@ class InferOptions(PredictorOptions):
             raise ValueError(f"--output {self.output}: give a name that ends in .npz or .jsonl")
         if self.picture and not self.gallery:
             raise ValueError("--picture needs --gallery")
+        if self.picture:
+            require_picture_name("--picture", self.picture)
         return self
 
 

@@ -97,7 +97,14 @@ class BoolFlag(argparse.BooleanOptionalAction):
         setattr(namespace, self.dest, not negated if value is None else _WORDS[value.lower()])
 
 
+_PICTURES = (".png", ".jpg")
 _WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
+
+
+def require_picture_name(flag: str, path: str) -> None:
+    """For schemas with a picture to write. ValueError for a name whose extension says no format."""
+    if Path(path).suffix.lower() not in _PICTURES:
+        raise ValueError(f"{flag} {path}: give a name that ends in {' or '.join(_PICTURES)}")
 
 
 def resolve(schema: type[Schema], args: argparse.Namespace) -> Schema:

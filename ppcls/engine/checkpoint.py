@@ -19,6 +19,8 @@ from ppcls.utils.weights_io import read_weights, write_pdparams
 
 CHECKPOINT = "checkpoint.pdparams"
 _ARCH_KEYS = ("depth", "last_stride", "pooling", "neck_bias", "variant", "classifier", "height", "width")
+# What only networks of the library have, as build_net names it; kept if the file says it.
+_TRUNK_KEYS = ("num_domains", "cbam_channel", "groups", "width_per_group", "stem_relu", "caffe", "non_local")
 _BLOCKS_TO_DEPTH = {(8, False): 18, (16, False): 34, (16, True): 50, (33, True): 101, (50, True): 152}
 
 
@@ -102,6 +104,7 @@ def load_checkpoint(source: str | Path, **wanted: Any) -> Checkpoint:
         neck_bias=arch["neck_bias"],
         variant=arch["variant"],
         classifier=arch["classifier"],
+        **{key: arch[key] for key in _TRUNK_KEYS if key in arch},
     )
     set_network_state(net, state, path)
     return Checkpoint(net, int(state.get("epoch", 1)), arch, path)
@@ -137,7 +140,8 @@ def _architecture(path: Path, state: Mapping[str, Any], wanted: Mapping[str, Any
             raise UserError(f"{path} was trained with --{flag} {stored[key]}, not {wishes[key]}; leave the flag out")
     if "neck_bias" in wishes:  # says only whether a parameter trains from now on: no contradiction
         stored["neck_bias"] = wishes["neck_bias"]
-    return {key: stored.get(key, wishes.get(key, defaults.get(key))) for key in _ARCH_KEYS}
+    known = {key: stored.get(key, wishes.get(key, defaults.get(key))) for key in _ARCH_KEYS}
+    return known | {key: stored[key] for key in _TRUNK_KEYS if key in stored}
 
 
 def depth_of(backbone: Mapping[str, Any], where: str | Path) -> int:

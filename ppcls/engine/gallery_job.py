@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ppcls.configs.inference import GalleryOptions
 from ppcls.data.dataset.market import parse_name
+from ppcls.engine.predicting import embedded_batches, requested_predictor
 from ppcls.retrieval import find_images
 from ppcls.retrieval.gallery import Gallery, model_digest
-from ppcls.retrieval.image_list import LIST_EXTENSION, read_image_list
-from ppcls.retrieval.predictor import embed_files, open_predictor
+from ppcls.retrieval.image_list import is_image_list, read_image_list
 from ppcls.utils.errors import UserError
 from ppcls.utils.logger import get_logger
 
@@ -60,10 +60,7 @@ def labelled_images(source: str, labels: str) -> dict[Path, str]:
     Raises:
         UserError: no image, one whose label cannot be told, or one that a list gives two labels.
     """
-    if Path(source).suffix.lower() == LIST_EXTENSION:
-        given = read_image_list(source)
-    else:
-        given = [(path, None) for path in find_images(source)]
+    given = read_image_list(source) if is_image_list(source) else [(path, None) for path in find_images(source)]
     found: dict[Path, str] = {}
     for path, label in given:
         label = _label(path, labels) if label is None else label
@@ -84,14 +81,7 @@ def _label(path: Path, kind: str) -> str:
 def _add(options: GalleryOptions) -> GalleryReport:
     images = labelled_images(options.img_path, options.labels)
     report = GalleryReport()
-    with open_predictor(
-        options.model_dir,
-        options.backend,
-        use_gpu=options.use_gpu,
-        cpu_threads=options.cpu_threads,
-        enable_mkldnn=options.enable_mkldnn,
-        precision=options.precision,
-    ) as predictor:
+    with requested_predictor(options) as predictor:
         made_with = model_digest(predictor.model)
         if options.operation == "build":
             gallery = Gallery.create(options.gallery, predictor.model.output.feature_dim, made_with)
@@ -100,15 +90,11 @@ def _add(options: GalleryOptions) -> GalleryReport:
         known = {entry.source for entry in gallery.entries()}
         new = {path: label for path, label in images.items() if _source(path) not in known}
         report.present = len(images) - len(new)
-        for batch in embed_files(
-            predictor, [*new], batch_size=options.batch_size, workers=options.workers, strict=options.strict
-        ):
-            for _, reason in batch.failures:
-                get_logger().warning("left out: %s", reason)
-            report.failures += batch.failures
+        for batch in embedded_batches(predictor, [*new], options, report.failures):
             labels = [new[path] for path in batch.paths]
-            gallery.add(batch.embeddings, labels, [_source(path) for path in batch.paths])
-            report.added += len(labels)
+            ids = gallery.add(batch.embeddings, labels, [_source(path) for path in batch.paths], only_new=True)
+            report.added += len(ids)
+            report.present += len(labels) - len(ids)
     report.size = len(gallery)
     get_logger().info("%d images added, %d were there already", report.added, report.present)
     if report.failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import numpy as np
 from ppcls.configs.inference import InferOptions
 from ppcls.engine.figures import rank_list
 from ppcls.engine.inference_output import Writer, open_writer, record
+from ppcls.engine.predicting import embedded_batches, requested_predictor
 from ppcls.retrieval import find_images
 from ppcls.retrieval.gallery import Gallery, model_digest
 from ppcls.retrieval.gallery_store import MANIFEST
 from ppcls.retrieval.neighbours import Found, ListedNeighbours, Neighbours, StoredNeighbours, load_neighbours
-from ppcls.retrieval.predictor import FileBatch, Predictor, embed_files, example_batch, open_predictor
+from ppcls.retrieval.predictor import FileBatch, Predictor, example_batch
 from ppcls.utils.benchmark_log import BenchmarkLog, environment, package_version
 from ppcls.utils.errors import UserError
 from ppcls.utils.logger import get_logger
@@ -49,14 +50,7 @@ def infer(options: InferOptions) -> InferenceReport:
             an output that cannot be written. No output file is written then.
     """
     paths = find_images(options.img_path)
-    with open_predictor(
-        options.model_dir,
-        options.backend,
-        use_gpu=options.use_gpu,
-        cpu_threads=options.cpu_threads,
-        enable_mkldnn=options.enable_mkldnn,
-        precision=options.precision,
-    ) as predictor:
+    with requested_predictor(options) as predictor:
         run = _Run(options, predictor, paths)
         with open_writer(options.output, model_digest(predictor.model)) as writer:
             run.embed(writer)
@@ -123,18 +117,8 @@ class _Run:
             for line in self.log.lines(self.seconds):
                 logger.info("%s", line)
 
-    def _batches(self, paths: Sequence[Path]):
-        for batch in embed_files(
-            self.predictor,
-            paths,
-            batch_size=self.options.batch_size,
-            workers=self.options.workers,
-            strict=self.options.strict,
-        ):
-            for _, reason in batch.failures:
-                get_logger().warning("left out: %s", reason)
-            self.report.failures += batch.failures
-            yield batch
+    def _batches(self, paths: Sequence[Path]) -> Iterator[FileBatch]:
+        return embedded_batches(self.predictor, paths, self.options, self.report.failures)
 
     def _deliver(self, batch: FileBatch, writer: Writer) -> None:
         if not batch.paths:

@@ -22,6 +22,8 @@ from ppcls.export.onnx_graph import finish, fold, replace, session
 
 _LEVELS = 255
 _WEIGHT_LIMIT = 64
+_BIAS_LIMIT = 1 << 30
+_SMALLEST_SCALE = 1e-18  # the product of two is still a float32
 
 
 def quantise(source: Path, target: Path, batches: Iterable[np.ndarray], scratch: Path) -> None:
@@ -46,7 +48,7 @@ class Range:
     @property
     def scale(self) -> np.float32:
         """Width of one of the 255 steps."""
-        return np.float32(max(self.high - self.low, np.finfo(np.float32).tiny * _LEVELS) / _LEVELS)
+        return np.float32(max((self.high - self.low) / _LEVELS, _SMALLEST_SCALE))
 
     @property
     def zero(self) -> np.uint8:
@@ -138,19 +140,25 @@ def _weights(model: onnx.ModelProto, node: onnx.NodeProto, found: Range) -> list
     Processors with AVX2 but without VNNI add two products of an unsigned and a signed byte in 16 bits. Within ±64 that
     cannot overflow (2·255·64 < 2**15), so that the graph gives the same answers everywhere; the lost bit is less than
     the speed that unsigned weights, which onnxruntime takes for such processors, cost on all others.
+
+    A bias counts in steps of weight times input. Where training has all but switched a channel off, those of its
+    weights would be so fine that the bias leaves 32 bits; such a channel gets coarser ones.
     """
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     weights = numpy_helper.to_array(held[node.input[1]])
     largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-    scales = np.maximum(largest / _WEIGHT_LIMIT, np.finfo(np.float32).tiny).astype(np.float32)
+    scales = np.maximum(largest / _WEIGHT_LIMIT, _SMALLEST_SCALE)
+    bias = numpy_helper.to_array(held[node.input[2]]) if len(node.input) > 2 and node.input[2] else None
+    if bias is not None:
+        scales = np.maximum(scales, np.abs(bias) / (_BIAS_LIMIT * found.scale))
+    scales = scales.astype(np.float32)
     steps = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))
     name = f"{node.name or node.output[0]}_weight"
     nodes = [_dequantised(model, name, steps.astype(np.int8), scales)]
     node.input[1] = nodes[0].output[0]
-    if len(node.input) > 2 and node.input[2]:
-        bias, steps = numpy_helper.to_array(held[node.input[2]]), scales * found.scale
-        limits = np.iinfo(np.int32)
-        values = np.clip(np.rint(bias / steps.astype(np.float64)), limits.min, limits.max).astype(np.int32)
+    if bias is not None:
+        steps = scales * found.scale
+        values = np.rint(bias / steps.astype(np.float64)).astype(np.int32)
         nodes.append(_dequantised(model, f"{name}_bias", values, steps))
         node.input[2] = nodes[-1].output[0]
     return nodes

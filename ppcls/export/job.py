@@ -92,6 +92,8 @@ class _Export:
             "preprocess": options.preprocess_in_graph,
         }
         self.reference = self._of_network(images)
+        if not np.isfinite(self.reference).all():
+            raise UserError(f"{loaded.path}: the network's own answers are not finite; nothing was written")
         self.model: ExportedModel
 
     def write_paddle(self) -> None:

@@ -117,10 +117,18 @@ class Gallery:
         contents = self._fresh()
         return np.asarray(contents.vectors[_rows(self.folder, contents, ids)])
 
-    def add(self, embeddings: np.ndarray, labels: Sequence[str], sources: Sequence[str] | None = None) -> list[int]:
-        """Append rows [n, D]; their ids, which rise and are never used twice.
+    def add(
+        self,
+        embeddings: np.ndarray,
+        labels: Sequence[str],
+        sources: Sequence[str] | None = None,
+        *,
+        only_new: bool = False,
+    ) -> list[int]:
+        """Append rows [n, D]; the ids of those added, which rise and are never used twice.
 
-        Labels need not differ (a person has many images), and equal rows are kept as rows of their own.
+        Labels need not differ (a person has many images), and equal rows are kept as rows of their own. ``only_new``
+        leaves out rows whose source is in the gallery at this moment, whichever process put it there.
 
         Raises:
             UserError: numbers of rows and labels differ, D is not the gallery's, a value is not finite, a label is
@@ -143,7 +151,12 @@ class Gallery:
             raise UserError("labels and sources of a gallery must be text")
         squared_norms(vectors, "embeddings")
         with folder_lock(self.folder):
-            return commit_rows(self.folder, self._fresh(), vectors, labels, sources)
+            contents = self._fresh()
+            if only_new:
+                held = {contents.sources[row] for row in np.flatnonzero(contents.alive).tolist()}
+                new = [row for row, source in enumerate(sources) if source not in held]
+                vectors, labels, sources = vectors[new], [labels[row] for row in new], [sources[row] for row in new]
+            return commit_rows(self.folder, contents, vectors, labels, sources) if labels else []
 
     def remove(self, ids: Sequence[int]) -> None:
         """Take images out; a repeated id counts once.

@@ -75,13 +75,13 @@ class Contents:
     """A gallery as one commit left it; never changed afterwards.
 
     Attributes:
-        stamp: of the manifest's file, to notice the next commit.
+        stamp: the manifest's bytes, which are others after every commit.
         vectors: float32 [rows, D], mapped from the file, not read into memory.
         norms: float64 [rows], squared L2 norms; ids: int64 [rows], rising; alive: bool [rows].
         labels, sources: text of each row.
     """
 
-    stamp: tuple[int, int, int]
+    stamp: bytes
     manifest: Manifest
     vectors: np.ndarray
     norms: np.ndarray
@@ -110,7 +110,7 @@ def read_contents(folder: Path, known: Contents | None = None) -> Contents:
         stamp = _stamp(folder)
         if known is not None and known.stamp == stamp:
             return known
-        manifest = _read_manifest(folder)
+        manifest = _manifest(folder, stamp)
         try:
             return _load(folder, stamp, manifest, known)
         except FileNotFoundError:  # another process has just written the next generation
@@ -180,7 +180,7 @@ def compact_if_worthwhile(folder: Path, before: Contents) -> None:
     _sweep(folder, keep=manifest)
 
 
-def _load(folder: Path, stamp: tuple[int, int, int], manifest: Manifest, known: Contents | None) -> Contents:
+def _load(folder: Path, stamp: bytes, manifest: Manifest, known: Contents | None) -> Contents:
     identity = lambda of: (of.token, of.generation)  # noqa: E731
     if known is None or identity(known.manifest) != identity(manifest):
         known = _nothing(stamp, manifest)
@@ -197,7 +197,7 @@ def _load(folder: Path, stamp: tuple[int, int, int], manifest: Manifest, known: 
     return contents
 
 
-def _nothing(stamp: tuple[int, int, int], manifest: Manifest) -> Contents:
+def _nothing(stamp: bytes, manifest: Manifest) -> Contents:
     """The generation of ``manifest`` before its first row."""
     start = manifest.model_copy(update={"rows": 0, "log_bytes": 0})
     none = np.empty((0, manifest.feature_dim), np.float32)
@@ -242,23 +242,26 @@ def _records(path: Path, start: int, end: int) -> Iterator[dict[str, Any]]:
             ) from error
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _stamp(folder: Path) -> bytes:
+    """The manifest's content, not its time and inode: both may recur when commits follow each other quickly."""
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    return validate(Manifest, values if isinstance(values, dict) else {}, path)
-
-
-def _stamp(folder: Path) -> tuple[int, int, int]:
-    try:
-        status = (folder / MANIFEST).stat()
-    except OSError as error:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder} holds no gallery ({MANIFEST} is missing); make one with tools/build_gallery.py"
         ) from error
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _manifest(folder: Path, stamp: bytes) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        values = json.loads(stamp)
+    except ValueError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    return validate(Manifest, values if isinstance(values, dict) else {}, path)
 
 
 def _append(path: Path, committed: int, data: bytes) -> None:

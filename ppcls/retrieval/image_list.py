@@ -9,6 +9,11 @@ from ppcls.utils.errors import UserError
 LIST_EXTENSION = ".txt"
 
 
+def is_image_list(source: str | Path) -> bool:
+    """Whether ``source`` names a list, to go by its extension; a folder may be called anything."""
+    return Path(source).suffix.lower() == LIST_EXTENSION and not Path(source).is_dir()
+
+
 def read_image_list(source: str | Path) -> list[tuple[Path, str | None]]:
     """(image, label or None) of every line ``<path>`` or ``<path><TAB><label>``; empty lines are left out.
 

@@ -49,7 +49,7 @@ class StoredNeighbours(Neighbours):
         entries, scores = self.gallery.search_entries(embeddings, k)
         return Found(
             np.array([[entry.id for entry in row] for row in entries], np.int64).reshape(scores.shape),
-            1.0 - scores,
+            _distances(scores),
             [[entry.source for entry in row] for row in entries],
             [[entry.label for entry in row] for row in entries],
         )
@@ -66,7 +66,12 @@ class ListedNeighbours(Neighbours):
         """As promised."""
         rows, scores = nearest_rows(embeddings, self.embeddings, self._norms, None, k)
         paths = [[self.paths[row] for row in found] for found in rows.tolist()]
-        return Found(rows, 1.0 - scores, paths, [[""] * len(found) for found in paths])
+        return Found(rows, _distances(scores), paths, [[""] * len(found) for found in paths])
+
+
+def _distances(cosines: np.ndarray) -> np.ndarray:
+    """1 − cosine; rounding may put the cosine of equal rows a little above 1, and a distance is never negative."""
+    return np.maximum(1.0 - cosines, np.float32(0))
 
 
 def load_neighbours(path: Path, feature_dim: int, model_digest: str) -> ListedNeighbours:

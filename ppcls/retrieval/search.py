@@ -10,7 +10,7 @@ import numpy as np
 
 from ppcls.data.dataset.base import IMAGE_EXTENSIONS
 from ppcls.metric.ranking import top_k
-from ppcls.retrieval.image_list import LIST_EXTENSION, read_image_list
+from ppcls.retrieval.image_list import is_image_list, read_image_list
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import atomic_path
 
@@ -41,14 +41,16 @@ def find_images(source: str | Path) -> list[Path]:
         UserError: nothing there, or no image among it.
     """
     source = Path(source)
-    if source.suffix.lower() == LIST_EXTENSION:
+    if is_image_list(source):
         return [path for path, _ in read_image_list(source)]
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise UserError(f"{source}: no such image or folder")
     found = sorted(
-        path for path in source.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".")
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") and not path.is_dir()
     )
     if not found:
         raise UserError(f"{source} holds no image ({', '.join(IMAGE_EXTENSIONS)})")

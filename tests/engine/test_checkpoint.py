@@ -67,3 +67,15 @@ def test_files_that_are_no_checkpoints(tmp_path, saved):
     (tmp_path / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"cut\.pdparams"):
         load_checkpoint(tmp_path / "cut.pdparams")
+
+
+def test_the_trunk_of_a_library_network_is_remembered(tmp_path):
+    trunk = {"groups": 4, "width_per_group": 16, "stem_relu": False, "non_local": "one"}
+    net = build_net(50, 2, **trunk)
+    save_checkpoint(tmp_path / "checkpoint.pdparams", net, 1, {"depth": 50, **trunk})
+    loaded = load_checkpoint(tmp_path)
+    assert trunk.items() <= loaded.arch.items()
+    images = paddle.randn([1, 3, 64, 32])
+    net.eval()
+    loaded.net.eval()
+    np.testing.assert_array_equal(net(images).embedding.numpy(), loaded.net(images).embedding.numpy())

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ppcls.configs.evaluation import QuickOptions
 from ppcls.configs.inference import GalleryOptions, InferOptions
 from ppcls.configs.options import validate
 from ppcls.data.transform import EvalTransform
+from ppcls.engine import gallery_job
 from ppcls.engine.gallery_job import change_gallery
 from ppcls.engine.inference_job import infer
+from ppcls.engine.predicting import embedded_batches
 from ppcls.retrieval.gallery import Gallery
+from ppcls.retrieval.neighbours import ListedNeighbours
 from ppcls.utils.errors import UserError
 from tests.retrieval.conftest import photos, pixels  # noqa: F401  fixtures
 
@@ -73,6 +77,13 @@ def test_every_kind_of_gallery_finds_the_same(pixels, photos, tmp_path, heard): 
     np.testing.assert_allclose(nearest["distances"][:, 0], 0, atol=1e-6)
     assert found["stored"]["nearest_labels"][:4, 0].tolist() == ["1", "1", "1", "2"]
     assert "label 1" in heard.text and f"  {photos}" in heard.text
+
+
+def test_distances_are_never_negative():
+    rows = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
+    found = ListedNeighbours([str(number) for number in range(200)], rows).find(rows, 1)
+    assert found.distances.dtype == np.float32 and found.distances.min() == 0 and found.distances.max() < 1e-6
+    assert found.ids[:, 0].tolist() == list(range(200))
 
 
 def test_a_line_has_the_neighbours_too(pixels, photos, tmp_path, capsys):  # noqa: F811
@@ -179,6 +190,21 @@ def make(folder):
     return path
 
 
+def test_two_processes_that_add_the_same_images_add_them_once(pixels, photos, tmp_path, monkeypatch):  # noqa: F811
+    build(pixels, next(photos.glob("*.png")), tmp_path / "g")
+    again = {"model_dir": str(pixels), "gallery": str(tmp_path / "g"), "operation": "add", "img_path": str(photos)}
+
+    def overtaken(*arguments):
+        """As embedded_batches, but another process adds everything before the first batch is there."""
+        monkeypatch.setattr(gallery_job, "embedded_batches", embedded_batches)
+        assert change_gallery(GalleryOptions(**again)).added == 6
+        yield from embedded_batches(*arguments)
+
+    monkeypatch.setattr(gallery_job, "embedded_batches", overtaken)
+    report = change_gallery(GalleryOptions(**again))
+    assert (report.added, report.present, report.size) == (0, 7, 7)
+
+
 def test_labels_of_a_gallery(pixels, photos, tmp_path):  # noqa: F811
     folder = tmp_path / "Anna Ö"
     folder.mkdir()
@@ -199,6 +225,8 @@ def test_labels_of_a_gallery(pixels, photos, tmp_path):  # noqa: F811
         (InferOptions, {}, "give --img-path"),
         (InferOptions, {"img_path": "a", "output": "e.txt"}, r"ends in \.npz or \.jsonl"),
         (InferOptions, {"img_path": "a", "picture": "p.png"}, "--picture needs --gallery"),
+        (InferOptions, {"img_path": "a", "gallery": "g", "picture": "p.foo"}, r"p\.foo: .* ends in \.png or \.jpg"),
+        (QuickOptions, {"images": "a", "gallery": "g", "picture": "picture"}, r"ends in \.png or \.jpg"),
         (InferOptions, {"img_path": "a", "batch_size": 0}, "greater than or equal to 1"),
         (GalleryOptions, {}, "build needs --img-path"),
         (GalleryOptions, {"operation": "add"}, "add needs --img-path"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ppcls.arch.gears.non_local import NonLocal
 from ppcls.configs.export import ExportOptions
 from ppcls.configs.exported import read_exported
 from ppcls.engine.checkpoint import Checkpoint, load_checkpoint
@@ -98,6 +99,27 @@ def test_the_older_format_holds_gates_too(options, tmp_path):
     loaded = stored(net, tmp_path, variant="se", pooling="gem")
     model = export_network(loaded, options(format="pdmodel"))
     assert (model.graphs[0].model, model.graphs[0].parity["relative_difference"] < 1e-4) == ("inference.pdmodel", True)
+
+
+@pytest.mark.slow
+def test_non_local_blocks_are_in_all_graphs(options, data, tmp_path):
+    """Their product of three maps overflows in an untrained trunk unless their weights are small."""
+    settings = {"depth": 50, "non_local": "half"}
+    net = random_network(**settings)
+    blocks = [block for block in net.backbone.sublayers() if isinstance(block, NonLocal)]
+    for layer in (layer for block in blocks for layer in (block.theta, block.phi, block.g)):
+        layer.weight.set_value(layer.weight * 0.02)
+        layer.bias.set_value(layer.bias * 0.02)
+    loaded = stored(net, tmp_path, **settings)
+    model = export_network(loaded, options(format="pdmodel", onnx=True, limit=12))
+    assert [graph.model for graph in model.graphs] == ["inference.pdmodel", "inference.onnx"]
+    paths = sorted((data / "market/query").glob("*.jpg"))[:4]
+    found = features_of(tmp_path / "modèle", paths, "onnxruntime")
+    for block in blocks:
+        block.W[1].weight.set_value(block.W[1].weight * 0)
+        block.W[1].bias.set_value(block.W[1].bias * 0)
+    without = FeatureExtractor(net, HEIGHT, WIDTH).of_paths(paths)
+    assert abs(found - without).max() > 0.01 * abs(without).max()
 
 
 @pytest.mark.slow

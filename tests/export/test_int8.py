@@ -76,6 +76,29 @@ def test_ranges_come_from_the_images(quantised):
     assert tensors["r_zero"] == 0  # behind a ReLU
 
 
+@pytest.mark.parametrize("gain", [0.0, 1e-12, 1e-6])
+def test_a_channel_that_is_all_but_switched_off_keeps_its_bias(tmp_path, gain):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (3, 3, 3, 3)).astype(np.float32)
+    weight[1] *= np.float32(gain)
+    batch = rng.normal(0, 1, (4, 3, 6, 5)).astype(np.float32)
+    source = network(tmp_path / "f.onnx", weight, np.float32([1, 7, 0]))
+    (tmp_path / "scratch").mkdir()
+    quantise(source, tmp_path / "q.onnx", [batch], tmp_path / "scratch")
+    full, few = run(source, batch), run(tmp_path / "q.onnx", batch)
+    assert abs(full - few).max() < 0.01 * abs(full).max()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0, 1])
+def test_images_without_any_signal_are_no_division_by_zero(tmp_path, value):
+    weight = np.full((3, 3, 3, 3), value, np.float32)
+    source = network(tmp_path / "f.onnx", weight, np.zeros(3, np.float32))
+    (tmp_path / "scratch").mkdir()
+    quantise(source, tmp_path / "q.onnx", [np.zeros((1, 3, 6, 5), np.float32)], tmp_path / "scratch")
+    assert (run(tmp_path / "q.onnx", np.zeros((1, 3, 6, 5), np.float32)) == 0).all()
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (-1.0, 0.0), (0.0, 3.0), (-2.0, 5.0)])
 def test_zero_is_a_byte(low, high):
     found = Range(low, high)

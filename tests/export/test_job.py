@@ -16,7 +16,7 @@ from ppcls.export import ParityError, export_model, job
 from ppcls.retrieval import FeatureExtractor
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import digest_file
-from tests.export.conftest import CLASSES, HEIGHT, WIDTH, features_of, files
+from tests.export.conftest import CLASSES, HEIGHT, WIDTH, features_of, files, random_network, store
 
 
 def paths(data) -> list:
@@ -134,6 +134,14 @@ def test_mistakes_are_one_line_and_leave_nothing(options, tmp_path, wrong, messa
     with pytest.raises(UserError, match=message):
         export_model(options(**wrong))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_whose_answers_are_not_finite_is_named(options, tmp_path):
+    net = random_network()
+    net.backbone.bn.weight.set_value(np.full(512, np.nan, np.float32))
+    with pytest.raises(UserError, match=r"checkpoint\.pdparams: the network's own answers are not finite"):
+        export_model(options(ckpt=str(store(net, tmp_path / "run"))))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_file_is_no_target(options, tmp_path):

@@ -156,6 +156,20 @@ def test_what_another_process_does_is_seen(gallery):
     np.testing.assert_array_equal(gallery.embeddings([0, 3]), [rows(3)[0], np.ones(4)])
 
 
+def test_a_commit_shows_even_if_time_and_inode_of_the_manifest_recur(gallery):
+    """Inodes are used again and clocks tick in milliseconds: two commits in one tick must not hide from a writer."""
+    manifest = gallery.folder / gallery_store.MANIFEST
+    gallery.add(rows(1), ["a"])
+    known, status = manifest.read_bytes(), manifest.stat()
+    Gallery.open(gallery.folder).add(rows(1), ["b"])
+    later = manifest.read_bytes()
+    for content, expected in ((known, ["a"]), (later, ["a", "b"])):
+        assert len(content) == status.st_size
+        manifest.write_bytes(content)
+        os.utime(manifest, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert [entry.label for entry in gallery.entries()] == expected
+
+
 @pytest.mark.slow
 def test_writers_in_several_processes_lose_nothing(gallery):
     code = """

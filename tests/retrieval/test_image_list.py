@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ppcls.engine.gallery_job import labelled_images
 from ppcls.retrieval import find_images
 from ppcls.retrieval.image_list import read_image_list
 from ppcls.utils.errors import UserError
@@ -18,6 +19,15 @@ def test_paths_start_at_the_list_and_may_have_labels(tmp_path):
         (tmp_path.__class__("/abs/c.jpg"), "7"),
     ]
     assert find_images(source) == [path for path, _ in read_image_list(source)]
+
+
+def test_folders_may_be_called_like_lists_and_images(tmp_path):
+    folder = tmp_path / "photos.txt"
+    (folder / "b.jpg").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg/c.png"):
+        (folder / name).touch()
+    assert find_images(folder) == [folder / "a.jpg", folder / "b.jpg/c.png"]
+    assert labelled_images(str(folder), "folder") == {folder / "a.jpg": "photos.txt", folder / "b.jpg/c.png": "b.jpg"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 
 from ppcls.configs.exported import SIDECAR, InputSpec, read_exported, write_exported
+from ppcls.data.image import load_image
 from ppcls.data.transform import EvalTransform
-from ppcls.retrieval.predictor import Predictor, embed_files, embed_images, open_predictor, opening, preprocess
+from ppcls.retrieval.predictor import Predictor, embed_files, embed_images, files, open_predictor, opening, preprocess
 from ppcls.utils.errors import UserError
 from ppcls.utils.files import digest_file
 
@@ -111,6 +113,21 @@ def test_auto_takes_the_first_that_can_and_says_which(exported, monkeypatch, cap
     assert taken() == "paddle"
     with pytest.raises(UserError, match="backend openvino is not installed: pip install openvino"):
         open_predictor(exported, "openvino")
+
+
+def test_a_backend_that_is_installed_but_broken_is_said(pixels, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("ppcls"), "propagate", True)
+    (tmp_path / "broken/onnxruntime").mkdir(parents=True)
+    (tmp_path / "broken/onnxruntime/__init__.py").write_text("raise ImportError('libgomp.so.1: no such file')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(UserError, match=r"backend onnxruntime is installed but cannot be imported \(libgomp") as caught:
+        open_predictor(pixels, "onnxruntime")
+    assert "\n" not in str(caught.value)
+    if importlib.util.find_spec("openvino") is not None:
+        with open_predictor(pixels) as predictor:
+            assert predictor.backend == "openvino"
+        assert "onnxruntime is installed but cannot be imported" in caplog.text
 
 
 @pytest.mark.slow
@@ -294,6 +311,21 @@ def test_files_come_in_order_and_unreadable_ones_are_named(pixels, photos, tmp_p
             list(embed_files(predictor, listed, batch_size=3, workers=workers, strict=True))
         with pytest.raises(UserError, match="batch size"):
             list(embed_files(predictor, listed, batch_size=0))
+
+
+def test_the_next_batch_is_decoded_while_one_is_computed(sums, photos, monkeypatch):
+    paths, second = sorted(photos.glob("*.png"))[:2], threading.Event()
+
+    def load(path):
+        if path == str(paths[1]):
+            second.set()
+        return load_image(path)
+
+    monkeypatch.setattr(files, "load_image", load)
+    forward, waited = sums._forward, []
+    monkeypatch.setattr(sums, "_forward", lambda batch: (waited.append(second.wait(30)), forward(batch))[1])
+    assert [len(batch.paths) for batch in embed_files(sums, paths, batch_size=1, workers=1)] == [1, 1]
+    assert waited == [True, True]
 
 
 def test_a_batch_of_unreadable_files_only(pixels, tmp_path):

@@ -15,6 +15,10 @@ class NoDevice(UserError):
     """A backend cannot use the GPU that was asked for."""
 
 
+class BrokenBackend(UserError):
+    """A backend is installed but cannot be imported."""
+
+
 class Predictor(ABC):
     """An exported network, loaded: batches of images in, embeddings out. A context manager.
 
@@ -55,7 +59,8 @@ class Predictor(ABC):
                 "export the model anew"
             )
         if not np.isfinite(embeddings).all():
-            raise UserError(f"{self.graph.model} gives values that are not finite; export it in a higher precision")
+            remedy = "an input is not, or they overflow" if self.precision == "fp32" else "take a higher precision"
+            raise UserError(f"{self.graph.model} gives values that are not finite; {remedy}")
         return embeddings.astype(np.float32, copy=False)
 
     def prove(self) -> None:

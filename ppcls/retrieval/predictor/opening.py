@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppcls.configs.exported import ExportedModel, read_exported
-from ppcls.retrieval.predictor.base import NoDevice, Predictor
+from ppcls.retrieval.predictor.base import BrokenBackend, NoDevice, Predictor, first_line
 from ppcls.retrieval.predictor.graphs import PRECISIONS, check_files, find_graph
 from ppcls.utils.errors import UserError
 from ppcls.utils.logger import get_logger
@@ -96,6 +96,9 @@ def _first_that_fits(request: _Request) -> Predictor:
                 return _load(request, name)
             except NoDevice as error:
                 problem = str(error)
+            except BrokenBackend as error:
+                problem = str(error)
+                get_logger().warning("%s", problem)
         reasons.append(f"{name}: {problem}")
     raise UserError(f"no backend can run {request.folder}: {'; '.join(reasons)}")
 
@@ -116,7 +119,7 @@ def _obstacle(request: _Request, backend: str) -> str | None:
 def _inexact(request: _Request, backend: str) -> str | None:
     """Why this backend's answers are not within the parity gate, if they are known not to be."""
     if backend == "openvino" and request.model.input.layout == "NHWC":
-        return "openvino resizes in float32 where the graph asks for float64: its outputs differ by some 4e-4"
+        return "openvino resizes in float32 where the graph asks for float64: its outputs differ by up to 1e-3"
     graph = find_graph(request.model, backend, request.precision)
     difference = graph.parity.get("relative_difference", 0.0)
     if graph.precision == "fp32" and not difference <= PARITY_LIMIT:
@@ -137,7 +140,12 @@ def _load(request: _Request, backend: str) -> Predictor:
         from ppcls.retrieval.predictor.onnxruntime_backend import OnnxRuntimePredictor as Backend
     else:
         from ppcls.retrieval.predictor.openvino_backend import OpenVinoPredictor as Backend
-    predictor = Backend(request.folder, request.model, graph, **settings)
+    try:
+        predictor = Backend(request.folder, request.model, graph, **settings)
+    except ImportError as error:
+        raise BrokenBackend(
+            f"backend {backend} is installed but cannot be imported ({first_line(error)}); install it anew"
+        ) from error
     predictor.prove()
     return predictor
 
