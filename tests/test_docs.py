@@ -147,6 +147,8 @@ def check_other(command: str) -> None:
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=|setsid$", word)]
     if words[0] == "python" and words[1].startswith(("benchmarks/", "tests/")):
         assert (ROOT / words[1]).is_file(), command
+    elif words[:3] == ["python", "-m", "pytest"]:
+        assert all((ROOT / word).exists() for word in words[3:] if "/" in word), command
     elif words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert words[1] in {*targets}, command
