@@ -14,7 +14,8 @@ PY := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench lite-benchmark clean venv-main venv-dev venv-bench
+.PHONY: help setup demo serve tipc test test-fast lint bench lite-benchmark clean
+.PHONY: venv-main venv-serving venv-dev venv-bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +23,14 @@ help:  ## list the targets
 setup: venv-main  ## build .venv from the pinned requirements
 	@echo "$(VENV) is ready: try  make demo"
 
-demo: venv-main  ## the whole story on synthetic data: learn, dream, learn on, evaluate (about 10 minutes)
+demo: venv-main  ## the whole story on synthetic data: learn, dream, learn on, evaluate, search (about 10 minutes)
 	$(PY) tools/demo.py $(ARGS)
+
+serve: venv-serving  ## an exported model as an HTTP service: make serve ARGS="--model-dir inference"
+	$(PY) deploy/serving/app.py $(ARGS)
+
+tipc: venv-main  ## the TIPC chain on synthetic data, from training to inference (about 5 minutes)
+	bash test_tipc/test_train_inference_python.sh test_tipc/configs/AGD/train_infer_python.txt lite_train_lite_infer
 
 test: venv-dev  ## all tests
 	$(PYTEST) $(ARGS)
@@ -46,5 +53,5 @@ clean:  ## remove the environment and caches; never data, weights or run folders
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
 	rm -rf "$(VENV)-setup.log" "$(VENV).lock" .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-venv-main venv-dev venv-bench: venv-%:
+venv-main venv-serving venv-dev venv-bench: venv-%:
 	@bash tools/dev/setup.sh $*

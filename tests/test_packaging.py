@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENT_FILES = sorted(ROOT.glob("requirements*.txt"))
 LOCKED = ("requirements.txt", "requirements-serving.txt", "requirements-dev.txt")
 PYTHONS = ("3.10", "3.11", "3.12")
-TARGETS = ("help", "setup", "demo", "test", "test-fast", "lint", "bench", "lite-benchmark", "clean")
+TARGETS = ("help", "setup", "demo", "serve", "tipc", "test", "test-fast", "lint", "bench", "lite-benchmark", "clean")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
