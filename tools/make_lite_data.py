@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _path  # noqa: F401
 
-from ppcls.data.lite import DEFAULT_DOMAINS, DOMAINS, make_lite_data
+from ppcls.data.lite import DEFAULT_DOMAINS, DOMAINS, make_lite_data, pack_lite_data
 from ppcls.utils.command import run
 
 
@@ -17,6 +17,9 @@ def make_parser() -> argparse.ArgumentParser:
     place = parser.add_argument_group("where")
     place.add_argument("--out", type=Path, default=Path("data/lite_data"), help="data root to write to")
     place.add_argument("--force", action="store_true", help="rewrite lite data of other parameters")
+    place.add_argument(
+        "--tar", type=Path, metavar="FILE", help="pack the domains into one file too; unpack it with tar -xf"
+    )
     what = parser.add_argument_group("what")
     what.add_argument(
         "--domains", nargs="+", default=list(DEFAULT_DOMAINS), metavar="NAME", help=f"some of {', '.join(DOMAINS)}"
@@ -32,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    make_lite_data(
+    folders = make_lite_data(
         args.out,
         args.domains,
         ids=args.ids,
@@ -44,6 +47,8 @@ def main(args: argparse.Namespace) -> None:
         seed=args.seed,
         force=args.force,
     )
+    if args.tar:
+        pack_lite_data(args.tar, args.out.name or "lite_data", folders)
 
 
 if __name__ == "__main__":

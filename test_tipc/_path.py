@@ -1,0 +1,1 @@
+../tools/_path.py

@@ -1,0 +1,1 @@
+"""The runner behind the shell scripts: configuration → commands → chain → status lines and results."""
