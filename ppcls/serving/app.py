@@ -14,7 +14,7 @@ from ppcls.configs.exported import read_exported
 from ppcls.configs.serving import TOKEN_VARIABLE, ServeOptions
 from ppcls.retrieval.predictor import Predictor, embed_rows, example_batch, open_predictor
 from ppcls.serving.answers import crash_answer, http_error_answer, problem_answer
-from ppcls.serving.client import read_token
+from ppcls.serving.client import checked_token, read_token
 from ppcls.serving.guard import Guard
 from ppcls.serving.logs import event
 from ppcls.serving.metrics import Metrics
@@ -93,11 +93,12 @@ def digest_of(options: ServeOptions) -> str:
 
 
 def find_token(options: ServeOptions) -> str | None:
-    """The bearer token of the file or, without one, of the environment variable; None if neither is given.
+    """The bearer token of the file or, without one, of the environment variable; None if that is not there or empty.
 
     Raises:
-        UserError: a file that cannot be read or holds no token.
+        UserError: a file that cannot be read, or no token in it or in the variable.
     """
     if options.token_file is not None:
         return read_token(options.token_file)
-    return os.environ.get(TOKEN_VARIABLE) or None
+    given = os.environ.get(TOKEN_VARIABLE)
+    return checked_token(given, f"the variable {TOKEN_VARIABLE}") if given else None

@@ -16,7 +16,12 @@ from ppcls.serving.problems import InferenceFailed
 _BATCH_BYTES = 64 * 1024**2
 """Rows of a batch together; only models that take images of any size ever reach it."""
 _PACE_MEMORY = 0.8
-"""Weight of earlier batches in the pace."""
+"""Weight of what was earlier in a pace."""
+
+
+def next_pace(pace: float, latest: float) -> float:
+    """Moving mean of seconds an image; ``pace`` is 0 before the first."""
+    return _PACE_MEMORY * pace + (1 - _PACE_MEMORY) * latest if pace else latest
 
 
 class _Job:
@@ -149,8 +154,7 @@ class Batcher:
         seconds, self._batch = time.monotonic() - self._started, None
         self._start_if_due()  # first, so that the model is not idle while the answers are handed out
         self._observe(images, seconds)
-        latest = seconds / images
-        self._pace = _PACE_MEMORY * self._pace + (1 - _PACE_MEMORY) * latest if self._pace else latest
+        self._pace = next_pace(self._pace, seconds / images)
         error, first = batch.exception(), 0
         if error is not None:
             LOGGER.error("the model failed on a batch of %d images", images, exc_info=error)

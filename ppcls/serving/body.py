@@ -12,13 +12,16 @@ from starlette.requests import Request
 from ppcls.serving.limits import Share
 from ppcls.serving.problems import ClientGone, SlowClient, TooLarge
 
+_MOST_VALUES = 200_000
+"""JSON values in a body; each costs a hundred times its byte or two as an object. Base64 has none of these signs."""
+
 
 async def read_body(request: Request, limit: int, seconds: float, memory: Share) -> bytes:
     """The whole body; ``memory`` is charged for it as it comes in, twice (the bytes, and the text made of them).
 
     Raises:
-        TooLarge: more than ``limit`` bytes, announced or sent; SlowClient: not complete within ``seconds``;
-        ClientGone: hung up before the end; Busy: no memory left for it.
+        TooLarge: more than ``limit`` bytes, announced or sent, or far more values than any request has;
+        SlowClient: not complete within ``seconds``; ClientGone: hung up before the end; Busy: no memory left for it.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -38,7 +41,10 @@ async def read_body(request: Request, limit: int, seconds: float, memory: Share)
             parts.append(part)
     if more:
         raise SlowClient(f"the request's body did not arrive within {seconds:g} s")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if size > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise TooLarge(f"the body holds more than the {_MOST_VALUES} values that are accepted")
+    return body
 
 
 @contextlib.asynccontextmanager

@@ -86,11 +86,20 @@ def read_token(path: str | Path) -> str:
         UserError: unreadable, empty, or no single printable ASCII word.
     """
     try:
-        token = Path(path).read_text(encoding="utf-8").strip()
+        return checked_token(Path(path).read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the token in {path}: {error}") from error
+
+
+def checked_token(text: str, where: str | Path) -> str:
+    """``text`` without the blanks around it, which would not come through in a header.
+
+    Raises:
+        UserError: naming ``where`` it is from: empty, or no single printable ASCII word.
+    """
+    token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise UserError(f"{path} holds no token; expected one word of printable ASCII characters")
+        raise UserError(f"{where} holds no token; expected one word of printable ASCII characters")
     return token
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -44,7 +44,7 @@ class Connection(H11Protocol):
 
     def cut_off_if_overdue(self, now: float) -> None:
         """Hang up on a client that does not finish its head, or does not read its answer."""
-        waiting = self.transport.get_write_buffer_size()
+        waiting = self.unread
         if not waiting:
             self._read_due = None
         elif self._read_due is None:
@@ -53,9 +53,24 @@ class Connection(H11Protocol):
         if head_is_late or (self._read_due is not None and now > self._read_due):
             self.transport.abort()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that wait for the client to read on."""
+        return self.transport.get_write_buffer_size()
+
     def _idle(self) -> bool:
         """Between requests. (The body itself is timed by :func:`ppcls.serving.body.read_body`.)"""
         return self.cycle is None or self.cycle.response_complete
+
+
+def cut_off_hoarders(connections: Iterable[Connection], limit: int) -> None:
+    """Hang up on the clients that leave most unread until all of it together is at most ``limit`` bytes."""
+    hoards = sorted(((connection.unread, connection) for connection in connections), key=lambda hoard: hoard[0])
+    together = sum(unread for unread, _ in hoards)
+    while together > limit:
+        unread, connection = hoards.pop()
+        connection.transport.abort()
+        together -= unread
 
 
 def connection_class(limit: int, patience: float, refused: Callable[[], None]) -> type[Connection]:

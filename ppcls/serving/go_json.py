@@ -15,6 +15,7 @@ from typing import Any
 END_OF_BODY, END_OF_TEXT = "unexpected EOF", "unexpected end of JSON input"
 _SPACE = " \t\r\n"
 _BEGINNING = "looking for beginning of value"
+_LONGEST_SHOWN = 100
 
 
 class GatewayError(ValueError):
@@ -60,8 +61,13 @@ def kind(value: Any) -> str:
 
 def cannot_unmarshal(value: Any, wanted: str) -> GatewayError:
     """The error of a value whose type does not fit the Go type ``wanted``."""
-    shown = f"number {value}" if isinstance(value, Number) and wanted.startswith("int") else kind(value)
+    shown = f"number {shortened(value)}" if isinstance(value, Number) and wanted.startswith("int") else kind(value)
     return GatewayError(f"json: cannot unmarshal {shown} into Go value of type {wanted}")
+
+
+def shortened(text: str) -> str:
+    """The beginning of a caller's own words, for messages: an answer must not be as large as its request."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def valid_text(text: str) -> str:
@@ -134,7 +140,7 @@ def _in_literal(text: str, place: int) -> tuple[int, str]:
 def _inside_array(text: str) -> bool:
     """Whether the innermost bracket that ``text`` leaves open is a square one."""
     opened: list[str] = []
-    for bracket in _BRACKET.findall(text):
+    for bracket in _BRACKET.findall(_STRING.sub("", _ESCAPED.sub("", text))):
         if bracket in "[{":
             opened.append(bracket)
         elif bracket in "]}":
@@ -154,7 +160,8 @@ def _quoted(character: str) -> str:
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_refuse_constant)
 _QUOTED = {"'": "'\\''", '"': "'\"'", "\\": "'\\\\'"}
 _QUOTED |= {pair[0]: f"'\\{pair[1]}'" for pair in ("\aa", "\bb", "\ff", "\nn", "\rr", "\tt", "\vv")}
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+# One after the other: a single expression for strings with escapes remembers every character of a string.
+_ESCAPED, _STRING, _BRACKET = re.compile(r"\\.", re.DOTALL), re.compile('"[^"]*"'), re.compile(r"[][{}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A backslash is read together with what it escapes, so that an escaped backslash before a "b" is not taken for "\b".
 _SPECIAL = re.compile("[<>&\u2028\u2029]|\\\\.")

@@ -47,7 +47,10 @@ class Indexes:
         key = uuid.uuid4().hex if key is None else key
         path = self._path(key)
         self._check_room(0, len(labels))
-        existing = [entry for entry in self._folder.iterdir() if not entry.name.startswith(".")]
+        try:
+            existing = [entry for entry in self._folder.iterdir() if not entry.name.startswith(".")]
+        except OSError as error:
+            raise NoSpace(f"the folder of the indexes is gone: {error.strerror}") from error
         if path in existing:
             raise _taken(key)
         if len(existing) >= self._max_indexes:
@@ -114,11 +117,13 @@ class Indexes:
         if not path.is_dir():
             self._open.pop(key, None)
             raise NotFound(f"no index '{key}'; build it with /reid-index-build")
-        if key not in self._open:
-            try:
+        try:
+            if key not in self._open:
                 self._open[key] = Gallery.open(path, self._digest)
-            except UserError as error:
-                raise Conflict(self._without_paths(error, path, key)) from error
+            len(self._open[key])  # reads what others have changed since, which may be beyond use
+        except UserError as error:
+            self._open.pop(key, None)
+            raise Conflict(self._without_paths(error, path, key)) from error
         self._open.move_to_end(key)
         while len(self._open) > _KEPT_OPEN:
             self._open.popitem(last=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import TextIO
 
 LOGGER = logging.getLogger("ppcls.serving")
 _WAITING_LINES, _LINES_AT_ONCE = 10_000, 500
+_LAST_WORDS_SECONDS = 3.0
 _OWN_FIELDS = "fields"
 
 
@@ -55,7 +57,10 @@ class _ToWriter(logging.Handler):
 
 
 class LogWriter(threading.Thread):
-    """Writes lines as they come, several at a time when they come fast. :meth:`stop` writes the rest and returns."""
+    """Writes lines as they come, several at a time when they come fast. :meth:`stop` writes the rest and returns.
+
+    Where nobody reads the stream, the rest is given up after a moment: a shutdown does not wait for a reader.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(name="log", daemon=True)
@@ -71,19 +76,20 @@ class LogWriter(threading.Thread):
                 while len(together) < _LINES_AT_ONCE:
                     together.append(self.lines.get_nowait())
             going_on = None not in together
-            with contextlib.suppress(BrokenPipeError, ValueError):  # standard error was closed: serve on without a log
+            with contextlib.suppress(OSError, ValueError):  # closed, or a full disk: serve on without a log
                 self._stream.write("".join(f"{line}\n" for line in together if line is not None))
                 self._stream.flush()
 
     def stop(self) -> None:
         """After the last message."""
         self.lines.put(None)
-        self.join()
+        self.join(_LAST_WORDS_SECONDS)
 
 
 def log_json(stream: TextIO | None = None) -> LogWriter:
     """Send the service's and the web server's messages to standard error; stop the returned writer at the end."""
-    writer = LogWriter(stream or sys.stderr)
+    # A stream of its own: at its end Python waits for the lock of sys.stderr, which a writer that is stuck would hold.
+    writer = LogWriter(stream or os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
     handler = _ToWriter(writer.lines)
     LOGGER.setLevel(logging.INFO)
     web_server = logging.getLogger("uvicorn.error")

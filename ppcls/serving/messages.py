@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ppcls.serving.go_json import shortened
 from ppcls.serving.problems import BadRequest
 
 _SHOWN_ERRORS = 10
@@ -18,6 +19,10 @@ KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 def _as_integer(value: Any) -> Any:
     """1.0 is an integer in JSON Schema, and some languages write all numbers so; "1" and true are none."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _place(part: int | str) -> int | str:
+    return shortened(part) if isinstance(part, str) else part
 
 
 Image = Annotated[
@@ -40,7 +45,7 @@ class EmbedRequest(_Message):
     """One image, or several."""
 
     image: Image | None = None
-    images: Annotated[list[Image], Field(min_length=1)] | None = None
+    images: Annotated[list[Image], Field(min_length=1, fail_fast=True)] | None = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -75,7 +80,7 @@ class ImageLabelPair(_Message):
 class BuildRequest(_Message):
     """A new index."""
 
-    imageLabelPairs: Annotated[list[ImageLabelPair], Field(min_length=1)]
+    imageLabelPairs: Annotated[list[ImageLabelPair], Field(min_length=1, fail_fast=True)]
     indexKey: IndexKey | None = Field(None, description="its name; one is made up if there is none")
 
     @property
@@ -93,7 +98,7 @@ class AddRequest(BuildRequest):
 class RemoveRequest(_Message):
     """Pictures to take out of an index."""
 
-    ids: Annotated[list[Row], Field(min_length=1)]
+    ids: Annotated[list[Row], Field(min_length=1, fail_fast=True)]
     indexKey: IndexKey | None = Field(None, description="its name; --default-index if there is none")
 
 
@@ -212,5 +217,5 @@ def parse(kind: type[Request], body: bytes) -> Request:
         return kind.model_validate_json(body)
     except ValidationError as error:
         problems: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
-        shown = [{**problem, "loc": ["body", *problem["loc"]]} for problem in problems[:_SHOWN_ERRORS]]
+        shown = [{**problem, "loc": ["body", *map(_place, problem["loc"])]} for problem in problems[:_SHOWN_ERRORS]]
         raise BadRequest(json.dumps(shown, ensure_ascii=False)) from None

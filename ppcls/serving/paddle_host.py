@@ -18,7 +18,7 @@ from ppcls.configs.serving import ServeOptions
 from ppcls.data.transform import EvalTransform
 from ppcls.serving.images import read_image
 from ppcls.serving.problems import BadRequest
-from ppcls.serving.protocol import ErrNo, ServingError, parse_request, response
+from ppcls.serving.protocol import ErrNo, ServingError, image_name, parse_request, response
 from ppcls.utils.errors import UserError
 from ppcls.utils.registry import nearest
 
@@ -61,7 +61,7 @@ class OperatorCodec:
         try:
             return self._transform(read_image(text, self._max_pixels))
         except BadRequest as problem:
-            raise ServingError(ErrNo.INPUT, f"image '{key}': {problem}") from None
+            raise ServingError(ErrNo.INPUT, f"{image_name(key)}: {problem}") from None
 
 
 def read_settings(path: str | Path, changes: list[str], op: str) -> dict[str, Any]:

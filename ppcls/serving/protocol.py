@@ -112,11 +112,17 @@ def parse_request(message: Mapping[str, Any]) -> PredictionRequest:
         if tensor["elem_type"] not in _TENSOR_TYPES:
             raise ServingError(ErrNo.RPC_PACKAGE, f"rpc package error: elem_type:{tensor['elem_type']} error")
         if tensor["elem_type"] != _STRING_TENSOR:
-            raise ServingError(ErrNo.INPUT, f"tensor '{tensor['name']}': send images as base64 text (elem_type 12)")
+            name = go_json.shortened(tensor["name"])
+            raise ServingError(ErrNo.INPUT, f"tensor '{name}': send images as base64 text (elem_type 12)")
         pairs.append((tensor["name"], "".join(tensor["str_data"])))
     if not pairs:
         raise ServingError(ErrNo.INPUT, 'no image: send {"key": ["image"], "value": ["<base64>"]}')
     return PredictionRequest(pairs, message["logid"])
+
+
+def image_name(key: str) -> str:
+    """What messages call the image of a key."""
+    return f"image '{go_json.shortened(key)}'"
 
 
 def response(features: np.ndarray) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Routes:
                 asked = protocol.parse_request(message)
             except protocol.ServingError as error:
                 return paddle_answer(request, protocol.error(error.err_no, error.err_msg))
-            images = [(f"image '{key}'", text) for key, text in asked.images]
+            images = [(protocol.image_name(key), text) for key, text in asked.images]
             async with self.service.place(len(images)):
                 features = await self._embed(request, images, memory)
             return paddle_result(request, await self._encode(features, _paddle_response))

@@ -9,9 +9,8 @@ import logging
 import resource
 import signal
 import socket
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,7 +18,7 @@ from PIL import Image
 
 from ppcls.configs.serving import ServeOptions
 from ppcls.serving.app import create_app, find_token
-from ppcls.serving.connections import Connection, connection_class
+from ppcls.serving.connections import Connection, connection_class, cut_off_hoarders
 from ppcls.serving.logs import event, log_json
 from ppcls.utils.errors import UserError
 
@@ -27,6 +26,7 @@ _IDLE_SECONDS = 65
 _BACKLOG = 1024
 _SPARE_FILES = 128
 _LEFT_OVER_SECONDS = 5.0
+_ONE_TURN_SECONDS, _LAST_ARRIVALS_SECONDS = 0.01, 0.1
 
 
 def run_server(options: ServeOptions) -> int:
@@ -49,10 +49,15 @@ def run_server(options: ServeOptions) -> int:
     return 0
 
 
-def serve(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
+def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    stop_signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT),
+) -> None:
     """Answer requests on a bound socket; ``ready()`` is called when the first can come. Returns after a shutdown."""
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max-pixels is the limit, and it refuses
-    Server(app, ready).run(sockets=[listener])
+    Server(app, ready, stop_signals).run(sockets=[listener])
 
 
 def announce(options: ServeOptions, listener: socket.socket) -> None:
@@ -105,7 +110,7 @@ def grace_seconds(options: ServeOptions) -> float:
 class Server(uvicorn.Server):
     """uvicorn with our connections, a ready call, and an exit status of its own (it would die of the signal)."""
 
-    def __init__(self, app: FastAPI, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, ready: Callable[[], None], stop_signals: Sequence[int] = ()) -> None:
         service = app.state.service
         options = service.options
         rejected = service.metrics.rejected.labels("connections")
@@ -123,7 +128,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=int(grace_seconds(options)),
         )
         super().__init__(config)
-        self._ready, self._service = ready, service
+        self._ready, self._service, self._stop_signals = ready, service, stop_signals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """asyncio accepts ``backlog`` connections in one go. With one at a time workers share them evenly; the
@@ -133,22 +138,44 @@ class Server(uvicorn.Server):
             listener.listen(_BACKLOG)
         self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Lets in whom the system has accepted already and gives them a moment to send their requests.
+
+        uvicorn would drop them: it tells the connections that it knows now to end, and with the listener go those
+        that wait in its queue. One that is just being made would even stay open, and be waited for.
+        """
+        loop, listeners = asyncio.get_running_loop(), sockets or []
+        for listener in listeners:
+            loop.remove_reader(listener)
+        await asyncio.sleep(_ONE_TURN_SECONDS)  # those that asyncio has taken become connections
+        waiting = [connection for listener in listeners for connection in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._new_connection, connection)
+        await asyncio.sleep(_LAST_ARRIVALS_SECONDS)
+        await super().shutdown(sockets)
+
+    def _new_connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     async def on_tick(self, counter: int) -> bool:
-        """Once a second, hang up on clients that take too long."""
+        """Once a second, hang up on clients that take too long or leave too much unread."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.cut_off_if_overdue(now)
+            connections = [kept for kept in self.server_state.connections if isinstance(kept, Connection)]
+            for connection in connections:
+                connection.cut_off_if_overdue(now)
+            cut_off_hoarders(connections, self._service.memory.limit)
+            self._service.metrics.memory.set(self._service.memory.used)  # for scrapes that another worker answers
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first SIGTERM or SIGINT ends the service in order, the second at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread hears signals; whoever started another one sets should_exit
-            return
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        """The first of the signals ends the service in order, the second at once. Without any, set should_exit."""
+        before = {number: signal.signal(number, self._stop) for number in self._stop_signals}
         try:
             yield
         finally:
@@ -159,6 +186,13 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         event("stopping", signal=signal.Signals(number).name, at_once=self.force_exit)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections in the queue of a listener that does not block."""
+    with contextlib.suppress(OSError):  # there are no more, or no more files may be opened
+        while True:
+            yield listener.accept()[0]
 
 
 def _allow_files(needed: int) -> None:

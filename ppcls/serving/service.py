@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 
 from ppcls.configs.serving import ServeOptions
 from ppcls.retrieval.predictor import Predictor, embed_rows, preprocess
-from ppcls.serving.batcher import Batcher
+from ppcls.serving.batcher import Batcher, next_pace
 from ppcls.serving.images import read_image
 from ppcls.serving.limits import Budget, Share
 from ppcls.serving.metrics import Metrics
@@ -41,6 +42,7 @@ class Service:
         self.memory = Budget(int(options.max_memory_mb * _MIB), "the memory for requests is")
         self._prepare_image = preprocess(predictor.model)
         self._threads = ThreadPoolExecutor(options.decode_threads, "decode")
+        self._decoding_pace = 0.0
         self._batcher = Batcher(self._run, options.max_batch, options.max_wait_ms / 1000, metrics.observe_batch)
         metrics.model.labels(predictor.model.name, digest, predictor.backend).set(1)
 
@@ -69,15 +71,16 @@ class Service:
         with Share(self.images) as share:
             share.take(images)
             before = self.images.used - images
-            if before and self.images.used * self._batcher.pace > _PROMISED * self.options.request_timeout:
+            pace = max(self._batcher.pace, self._decoding_pace)
+            if before and self.images.used * pace > _PROMISED * self.options.request_timeout:
                 raise Busy(f"the service is busy: {before} image(s) are before this request; try again in a moment")
             self.metrics.queue.inc(images)
             try:
-                with anyio.move_on_after(self.options.request_timeout) as time:
+                with anyio.move_on_after(self.options.request_timeout) as limit:
                     yield
             finally:
                 self.metrics.queue.dec(images)
-            if time.cancelled_caught:
+            if limit.cancelled_caught:
                 raise TimedOut(f"no answer within {self.options.request_timeout:g} s")
 
     async def embed(self, images: Sequence[tuple[str, str]], memory: Share) -> np.ndarray:
@@ -110,10 +113,14 @@ class Service:
         self.predictor.close()
 
     def _prepare(self, name: str, text: str, memory: Share) -> np.ndarray:
+        start = time.monotonic()
         try:
             row = self._prepare_image(read_image(text, self.options.max_pixels))
         except BadRequest as problem:
             raise BadRequest(f"{name}: {problem}") from problem
+        finally:
+            latest = (time.monotonic() - start) / self.options.decode_threads
+            self._decoding_pace = next_pace(self._decoding_pace, latest)
         memory.take(row.nbytes)
         return row
 

@@ -147,7 +147,8 @@ class _Supervisor:
         wait([*(worker.process.sentinel for worker in self._workers), *pipes], _TICK)
 
     def _end(self) -> int:
-        """Stop all workers, by force after the grace period; 0 if all of them ended in order."""
+        """Stop all workers, by force after the grace period; 0 if all that had begun to serve ended in order."""
+        self._listener.close()  # the last one that is open: who comes now is refused, not kept waiting
         deadline = time.monotonic() + grace_seconds(self._options) + 1
         for worker in self._workers:
             if worker.process.is_alive():
@@ -157,7 +158,9 @@ class _Supervisor:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-        statuses, self._workers = [worker.process.exitcode for worker in self._workers], []
+        for worker in self._workers:
+            worker.ready = worker.ready or worker.first_words() == _READY
+        statuses, self._workers = [worker.process.exitcode for worker in self._workers if worker.ready], []
         return 0 if not any(statuses) else EXIT_PROBLEMS
 
 
@@ -175,7 +178,7 @@ def work(settings: dict, listener: socket.socket, pipe: Connection) -> None:
         pipe.send(str(error))
         sys.exit(EXIT_USAGE)
     threading.Thread(target=_end_with_supervisor, args=(pipe,), daemon=True).start()
-    serve(app, listener, lambda: pipe.send(_READY))
+    serve(app, listener, lambda: pipe.send(_READY), stop_signals=[signal.SIGTERM])
     log.stop()
 
 

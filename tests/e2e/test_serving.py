@@ -29,12 +29,19 @@ APP = [sys.executable, str(ROOT / "deploy" / "serving" / "app.py")]
 class Process:
     """A started service; what it printed; :meth:`stop` ends it, and only it."""
 
-    def __init__(self, model: Path, *flags: object, log: Path, **variables: str) -> None:
+    def __init__(self, model: Path, *flags: object, log: Path, group: bool = False, **variables: str) -> None:
         command = [*APP, "--model-dir", str(model), "--port", "0", "--cpu-threads", "1", *map(str, flags)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         self.log = log
         with log.open("wb") as errors:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+                start_new_session=group,
+            )
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if found := re.fullmatch(r"listening on (http://\S+)\n", line):
@@ -64,8 +71,8 @@ class Process:
 def start(tmp_path):
     running: list[Process] = []
 
-    def call(model: Path, *flags: object, **variables: str) -> Process:
-        running.append(Process(model, *flags, log=tmp_path / f"log{len(running)}", **variables))
+    def call(model: Path, *flags: object, group: bool = False, **variables: str) -> Process:
+        running.append(Process(model, *flags, log=tmp_path / f"log{len(running)}", group=group, **variables))
         return running[-1]
 
     yield call
@@ -198,6 +205,33 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_every_worker_once(start, model):
+    """A terminal sends it to the whole group, and the supervisor passes it on: together they must not mean "now"."""
+    process = start(model, "--workers", 2, group=True)
+    body, port = json.dumps(pairs(picture(1))).encode(), int(process.url.rsplit(":", 1)[1])
+    head = f"POST /reid/prediction HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(head + body[:20])
+        assert process.health()
+        time.sleep(0.5)  # the other worker may have answered that: let this one read
+        os.killpg(process.process.pid, signal.SIGINT)
+        wait_until(lambda: len(process.lines("stopping")) == 3)
+        connection.sendall(body[20:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert process.process.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_stopped_while_a_worker_is_being_replaced(start, model):
+    """The one that never began to serve has lost nothing: status 0."""
+    process = start(model, "--workers", 2)
+    killed = min(line["pid"] for line in process.lines("model"))
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: process.lines("worker ended"))
+    assert process.stop() == 0
 
 
 @pytest.mark.slow

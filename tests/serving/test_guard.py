@@ -63,13 +63,18 @@ def test_a_refused_body_is_not_read(locked):
 
 
 def test_token_of_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv(TOKEN_VARIABLE, "from-env")
-    assert find_token(ServeOptions()) == "from-env"
+    for text in ("from-env", " from-env\n"):  # blanks do not come through in a header: nobody could come in
+        monkeypatch.setenv(TOKEN_VARIABLE, text)
+        assert find_token(ServeOptions()) == "from-env"
     path = tmp_path / "token"
     path.write_text("from-file")
     assert find_token(ServeOptions(token_file=str(path))) == "from-file"
     monkeypatch.setenv(TOKEN_VARIABLE, "")
     assert find_token(ServeOptions()) is None
+    for text in (" ", "two words"):
+        monkeypatch.setenv(TOKEN_VARIABLE, text)
+        with pytest.raises(UserError, match=f"{TOKEN_VARIABLE} holds no token"):
+            find_token(ServeOptions())
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"two words", b"\xff\xfe"])

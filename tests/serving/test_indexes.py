@@ -147,6 +147,37 @@ def test_indexes_of_another_model_are_refused(tmp_path):
         assert str(tmp_path) not in str(refused.value)
 
 
+@pytest.mark.parametrize("how", ["another model's", "gone"])
+def test_an_index_that_is_spoilt_while_in_use(tmp_path, how):
+    """Somebody changes its folder: the caller hears it from every route, and it can be used again when mended."""
+    indexes, rows = Indexes(tmp_path, DIM, "m", 5, 5), np.eye(DIM, dtype=np.float32)[:1]
+    indexes.build("k", rows, ["a"])
+    manifest = tmp_path / "k" / "gallery.json"
+    good = manifest.read_text()
+    if how == "gone":
+        manifest.unlink()
+    else:
+        manifest.write_text(good.replace('"m"', '"other"'))
+    uses = (
+        lambda: indexes.add("k", rows, ["b"]),
+        lambda: indexes.remove("k", [0]),
+        lambda: indexes.search("k", rows[0], 1),
+    )
+    for use in uses:
+        with pytest.raises(Conflict) as refused:
+            use()
+        assert str(tmp_path) not in str(refused.value)
+    manifest.write_text(good)
+    assert indexes.search("k", rows[0], 1)[0][:2] == (0, "a")
+
+
+def test_a_folder_that_went_away(tmp_path):
+    indexes = Indexes(tmp_path / "in", DIM, "m", 5, 5)
+    (tmp_path / "in").rmdir()
+    with pytest.raises(NoSpace, match="gone"):
+        indexes.build("k", np.ones((1, DIM), np.float32), ["a"])
+
+
 def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
     indexes = Indexes(tmp_path, DIM, "m", 5, 5)
 

@@ -23,6 +23,27 @@ writer.stop()
 """
 
 
+_NOBODY_READS = """
+from ppcls.serving.logs import event, log_json
+
+writer = log_json()
+for number in range(2000):
+    event("line", number=number, text="x" * 100)
+writer.stop()
+"""
+
+
+def test_the_end_does_not_wait_for_a_reader():
+    """Standard error is a pipe, and it is full."""
+    folder = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", _NOBODY_READS], cwd=folder, stderr=subprocess.PIPE)
+    try:
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_signal_handler_may_log():
     done = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import requests
 
+from ppcls.serving import service
 from ppcls.serving.limits import Budget, Share
 from ppcls.serving.problems import Busy
 from tests.serving.conftest import Running, embedding_of, pairs, picture, rows_of
@@ -91,6 +92,19 @@ def test_a_slow_model_shortens_the_queue(serve):
     server.predictor.gate.set()
     assert waiting.result().json()["err_no"] == 0
     assert server.predict(*IMAGES[1:4])["err_no"] == 0  # with nobody before it a request is always tried
+
+
+def test_slow_decoding_shortens_the_queue(serve, monkeypatch):
+    """As above, with large pictures before a fast model: at 0.4 s a picture."""
+    server = serve(max_queue=64, decode_threads=1, request_timeout=2.0)
+    read_image = service.read_image
+    monkeypatch.setattr(service, "read_image", lambda *how: time.sleep(0.4) or read_image(*how))
+    assert server.predict(IMAGES[0])["err_no"] == 0
+    waiting = occupied(server)
+    refused = server.post("/reid/prediction", pairs(*IMAGES[1:4]))
+    assert (refused.status_code, refused.json()["err_no"]) == (503, 51)
+    server.predictor.gate.set()
+    assert waiting.result().json()["err_no"] == 0
 
 
 def test_ten_times_too_much(serve):
@@ -314,19 +328,28 @@ def test_pipelined_requests_are_answered_in_order(shared):
     )
 
 
-def test_shutdown_finishes_what_was_accepted(serve):
+def test_what_nobody_reads_is_bounded_together(serve, monkeypatch):
+    server = serve(max_body_mb=0.2, max_memory_mb=0.4)
+    with server.connect() as greedy, server.connect() as modest:
+        wait_until(lambda: len(server.server.server_state.connections) == 2)
+        for connection in (greedy, modest):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        by_port = {kept.client[1]: kept for kept in server.server.server_state.connections}
+        large, small = (by_port[connection.getsockname()[1]] for connection in (greedy, modest))
+        small.loop.call_soon_threadsafe(large.transport.write, b"x" * 8 * 2**20)  # far more than a socket takes in
+        wait_until(lambda: large not in server.server.server_state.connections)
+        assert small in server.server.server_state.connections
+    assert server.predict(IMAGES[0])["err_no"] == 0
+
+
+@pytest.mark.parametrize("values", [b'"images":[' + b"1," * 400_000, b'"images":[' + b"[]," * 300_000])
+def test_millions_of_values(serve, values):
+    """As objects they would take a hundred times the memory of the body."""
     server = serve()
-    accepted = [occupied(server), *(server.in_background(image) for image in IMAGES[1:5])]
-    wait_until(lambda: server.service.images.used == 5)
-    server.server.should_exit = True
-    wait_until(lambda: not server.server.servers[0].is_serving())
-    with pytest.raises(requests.ConnectionError):
-        server.predict(IMAGES[5])
-    server.predictor.gate.set()
-    for image, request in zip(IMAGES, accepted, strict=False):
-        np.testing.assert_allclose(rows_of(request.result().json()), embedding_of(image)[None], rtol=1e-5)
-    server.thread.join(10)
-    assert not server.thread.is_alive() and server.predictor.closed
+    for route, error in (("/reid/prediction", "err_no"), ("/reid-embed", "errorCode")):
+        answer = server.post(route, data=b"{" + values + b"1]}", headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()[error]) == (413, 5000 if error == "err_no" else 413)
+    assert server.service.memory.used == 0
 
 
 def test_budget():

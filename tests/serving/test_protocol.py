@@ -64,6 +64,21 @@ def test_request_there_and_back(count):
     assert request.images[0][0] == ("image" if count == 1 else "image_0")
 
 
+def test_messages_do_not_repeat_megabytes():
+    """An answer as large as its request would be kept for a client that does not read it."""
+    long = "9" * 10**6
+    refusals = [
+        lambda: ask({"key": [5], "value": []}),
+        lambda: protocol.decode_request(b'{"logid":' + long.encode() + b"}"),
+        lambda: ask({"tensors": [{"name": long, "elem_type": 1, "str_data": []}]}),
+    ]
+    for refuse in refusals:
+        with pytest.raises((GatewayError, ServingError)) as refused:
+            refuse()
+        assert len(str(refused.value)) < 300
+    assert len(protocol.image_name(long)) < 120 and protocol.image_name("a") == "image 'a'"
+
+
 def test_any_keys_are_a_batch_in_their_order():
     assert ask({"key": ["z", "a", "image0"], "value": ["1", "2", "3"]}).images == [
         ("z", "1"),
