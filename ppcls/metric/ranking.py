@@ -15,11 +15,12 @@ Ties are ordered by gallery index: the ranking is that of a stable sort by falli
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ppcls.metric.distance import DEFAULT_BLOCK_BYTES, Parts, Scorer, score_strips
+from ppcls.metric.single_shot import SingleShot
 from ppcls.utils.errors import UserError
 
 JUNK_PID = -1
@@ -41,12 +42,22 @@ class RankingResult:
         cmc: float64 [max_rank]; cmc[k−1] = share of valid queries with a positive among the first k.
         ap_per_query: float64 [Nq]; NaN where a query has no valid positive.
         num_valid: number of valid queries.
+        mINP: mean of the valid queries' inverse negative penalty: number of positives / rank of the last one
+            (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2022).
+        inp_per_query: float64 [Nq]; NaN as in ``ap_per_query``.
     """
 
     mAP: float
     cmc: np.ndarray
     ap_per_query: np.ndarray
     num_valid: int
+    mINP: float
+    inp_per_query: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """(mAP + R1) / 2, the figure by which several published systems choose their best model."""
+        return (self.mAP + float(self.cmc[0])) / 2
 
 
 def rank(
@@ -60,6 +71,7 @@ def rank(
     metric: str = "cosine",
     ap: str = "rectangular",
     max_rank: int = 100,
+    single_shot: SingleShot | None = None,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
 ) -> RankingResult:
     """mAP and CMC of features ``qf`` [Nq, D] against ``gf`` [Ng, D] (float32).
@@ -67,6 +79,7 @@ def rank(
     ``q_pids, q_cams`` int [Nq], ``g_pids, g_cams`` int [Ng]. ``metric``: "cosine" (also the order of the
     reference's 1/(1+cosine)) or "euclidean". ``ap``: "rectangular" = mean over positives of hits so
     far / rank (scikit-learn's average precision); "trapezoid" = Market-1501's official evaluation code.
+    ``single_shot``: sample one gallery image per person instead of using all (CUHK03's classic protocol).
     Memory beyond the features: at most max(``block_bytes``, 32 MiB) for scores, plus small per-image arrays.
     The result does not depend on ``block_bytes``, bit for bit.
 
@@ -77,7 +90,8 @@ def rank(
     scorer = Scorer(qf, gf, metric)
     labels = Labels(q_pids, g_pids, q_cams, g_cams)
     labels.check(len(scorer.query), len(scorer.gallery))
-    return rank_strips(score_strips(scorer, block_bytes), labels, ap=ap, max_rank=max_rank)
+    strips = score_strips(scorer, block_bytes)
+    return rank_strips(strips, labels, ap=ap, max_rank=max_rank, single_shot=single_shot)
 
 
 def rank_distance(
@@ -89,6 +103,7 @@ def rank_distance(
     *,
     ap: str = "rectangular",
     max_rank: int = 100,
+    single_shot: SingleShot | None = None,
 ) -> RankingResult:
     """:func:`rank` for given distances (smaller = nearer), such as re-ranked ones.
 
@@ -98,8 +113,7 @@ def rank_distance(
         UserError: as :func:`rank`; NaN or infinite distances.
     """
     labels = Labels(q_pids, g_pids, q_cams, g_cams)
-    blocks = _row_blocks(distance) if isinstance(distance, np.ndarray) else distance
-    return rank_strips(_negated(blocks, labels), labels, ap=ap, max_rank=max_rank)
+    return rank_strips(distance_strips(distance, labels), labels, ap=ap, max_rank=max_rank, single_shot=single_shot)
 
 
 def _row_blocks(matrix: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -108,9 +122,12 @@ def _row_blocks(matrix: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(start, min(start + rows, len(matrix))), matrix[start : start + rows]
 
 
-def _negated(blocks: Iterable[tuple[slice, np.ndarray]], labels: Labels) -> Iterator[tuple[slice, Parts]]:
+def distance_strips(
+    distance: np.ndarray | Iterable[tuple[slice, np.ndarray]], labels: Labels
+) -> Iterator[tuple[slice, Parts]]:
+    """Distances as :func:`rank_distance` takes them, as the score strips that :func:`rank_strips` takes."""
     expected, width = 0, len(labels.g_pids)
-    for strip, block in blocks:
+    for strip, block in _row_blocks(distance) if isinstance(distance, np.ndarray) else distance:
         if block.shape != (strip.stop - strip.start, width) or strip.start != expected:
             raise UserError(
                 f"distances of queries {strip.start}:{strip.stop} have shape {block.shape} for {width} "
@@ -159,11 +176,20 @@ class Labels:
         rows = np.repeat(np.arange(len(pids)), count)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
         columns = self._by_pid[np.repeat(low, count) + within]
-        return rows, columns, self.g_cams[columns] == self.q_cams[strip][rows]
+        return rows, columns, self.same_camera(rows + strip.start, columns)
+
+    def same_camera(self, queries: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """For each listed (query, gallery column) of one id: is the pair to be ignored, bool."""
+        return self.g_cams[columns] == self.q_cams[queries]
 
 
 def rank_strips(
-    strips: Iterable[tuple[slice, Parts]], labels: Labels, *, ap: str = "rectangular", max_rank: int = 100
+    strips: Iterable[tuple[slice, Parts]],
+    labels: Labels,
+    *,
+    ap: str = "rectangular",
+    max_rank: int = 100,
+    single_shot: SingleShot | None = None,
 ) -> RankingResult:
     """:func:`rank` on scores that come strip by strip (``distance.score_strips``); overwrites the scores."""
     if ap not in AP_KINDS:
@@ -172,42 +198,59 @@ def rank_strips(
         raise UserError(f"max_rank is {max_rank}; it must be at least 1")
     queries, ranks = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for strip, parts in strips:
-        rows, strip_ranks = _positive_ranks(parts, labels, *labels.pairs(strip))
-        queries.append(rows + strip.start)
-        ranks.append(strip_ranks)
-    return _summary(np.concatenate(queries), np.concatenate(ranks), len(labels.q_pids), ap, max_rank)
+        rows, columns, same_camera = labels.pairs(strip)
+        visible = hide(parts, labels.junk, rows[same_camera], columns[same_camera])
+        rows, columns = rows[~same_camera], columns[~same_camera]
+        if single_shot:
+            queries.append(np.unique(rows) + strip.start)
+            ranks.append(single_shot.ranks(visible, queries[-1], strip, labels.q_pids, labels.g_pids))
+        else:
+            queries.append(rows + strip.start)
+            ranks.append(_positive_ranks(visible, rows, columns))
+    found, total = np.concatenate(queries), len(labels.q_pids)
+    if single_shot:
+        repeats = np.arange(single_shot.repeats)
+        trials = (found[:, None] * single_shot.repeats + repeats).ravel()
+        summary = _summary(trials, np.concatenate(ranks), total * single_shot.repeats, ap, max_rank)
+        return _mean_of_repeats(summary, total)
+    return _summary(found, np.concatenate(ranks), total, ap, max_rank)
 
 
-def _positive_ranks(
-    parts: Parts, labels: Labels, rows: np.ndarray, columns: np.ndarray, same_camera: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row in the strip (ascending) and 1-based rank of every valid positive."""
-    hidden_rows, hidden_columns = rows[same_camera], columns[same_camera]
-    rows, columns = rows[~same_camera], columns[~same_camera]
-    scores = np.empty(len(rows), np.float64)
+def hide(parts: Parts, junk: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Parts:
+    """``parts`` with the scores of the ``junk`` columns and of the pairs (``rows``, ``columns``) at −∞."""
 
-    def masked() -> Iterator[tuple[int, np.ndarray]]:
+    def visible() -> Iterator[tuple[int, np.ndarray]]:
         for first, block in parts():
             end = first + block.shape[1]
-            junk = labels.junk[(labels.junk >= first) & (labels.junk < end)]
-            block[:, junk - first] = -np.inf
-            inside = (hidden_columns >= first) & (hidden_columns < end)
-            block[hidden_rows[inside], hidden_columns[inside] - first] = -np.inf
+            block[:, junk[(junk >= first) & (junk < end)] - first] = -np.inf
+            inside = (columns >= first) & (columns < end)
+            block[rows[inside], columns[inside] - first] = -np.inf
             yield first, block
 
-    for first, block in masked():
+    return visible
+
+
+def scores_of(parts: Parts, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Scores of the pairs (row in the strip, gallery column), float64 [P]."""
+    scores = np.empty(len(rows), np.float64)
+    for first, block in parts():
         inside = (columns >= first) & (columns < first + block.shape[1])
         scores[inside] = block[rows[inside], columns[inside] - first]
+    return scores
 
+
+def _positive_ranks(parts: Parts, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """1-based rank of every valid positive (row in the strip, ascending; gallery column)."""
+    scores = scores_of(parts, rows, columns)
     better = np.zeros(len(rows), np.int64)
     queries, starts = np.unique(rows, return_index=True)
     bounds = np.append(starts, len(rows))
-    for first, block in masked():
+    for first, block in parts():
         scratch = np.empty((_TOGETHER, block.shape[1]), bool)
         for row, low, high in zip(queries.tolist(), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             thresholds = scores[low:high].astype(block.dtype)
             better[low:high] += count_better(block[row], columns[low:high] - first, thresholds, scratch)
-    return rows, better + 1
+    return better + 1
 
 
 def count_better(row: np.ndarray, positions: np.ndarray, scores: np.ndarray, scratch: np.ndarray) -> np.ndarray:
@@ -273,11 +316,26 @@ def _summary(queries: np.ndarray, ranks: np.ndarray, total: int, ap: str, max_ra
     ap_per_query[valid] = np.bincount(queries, weights=precision, minlength=total)[valid] / counts
     first = ranks[starts]
     found = np.bincount(first[first <= max_rank] - 1, minlength=max_rank)
+    inp_per_query = np.full(total, np.nan)
+    inp_per_query[valid] = counts / ranks[starts + counts - 1]
     return RankingResult(
         mAP=float(ap_per_query[valid].mean()),
         cmc=np.cumsum(found) / len(valid),
         ap_per_query=ap_per_query,
         num_valid=len(valid),
+        mINP=float(inp_per_query[valid].mean()),
+        inp_per_query=inp_per_query,
+    )
+
+
+def _mean_of_repeats(result: RankingResult, queries: int) -> RankingResult:
+    """Figures of ``queries`` queries from those of all their trials, which follow each other query by query."""
+    repeats = len(result.ap_per_query) // queries
+    return replace(
+        result,
+        ap_per_query=result.ap_per_query.reshape(queries, repeats).mean(axis=1),
+        inp_per_query=result.inp_per_query.reshape(queries, repeats).mean(axis=1),
+        num_valid=result.num_valid // repeats,
     )
 
 

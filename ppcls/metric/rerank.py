@@ -6,7 +6,8 @@ two such vectors with the original one. Neighbour sets are small, so the encodin
 fifty entries a row, where a dense form needs N² (35 GB for MSMT17).
 
 All queries and gallery images take part at once; public code that re-ranks chunks of queries depends on the
-chunk. The original distance is *squared* Euclidean, each row divided by its maximum over all images.
+chunk. The original distance is *squared* Euclidean, each row divided by its maximum over all images; AlignedReID++
+adds its local distance to that, or takes it instead (:func:`rerank_blocks` with ``pairwise`` distances).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from ppcls.metric.distance import DEFAULT_BLOCK_BYTES, Parts, Scorer, feature_pair, score_strips
-from ppcls.metric.ranking import leading
+from ppcls.metric.distance import DEFAULT_BLOCK_BYTES, TILE_COLUMNS, TILE_ROWS, feature_pair, score_strips
+from ppcls.metric.pairwise import Corner, Pairwise, SquaredEuclidean
 from ppcls.utils.errors import UserError
 
 _SET_ROWS = 2048
-_PAIR_BYTES = 32 * 2**20
+# Distances looked at together.
+_KEYS = 2**19
+_NO_KEY = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -77,46 +80,118 @@ def k_reciprocal_blocks(
     Raises:
         UserError: parameters out of range, shapes that disagree, features that are not finite.
     """
-    parameters = parameters or KReciprocal()
     qf, gf = feature_pair(qf, gf)
     features = np.concatenate((qf, gf))
-    neighbours, farthest = _neighbours(features, parameters, block_bytes)
-    encodings = _encode(features, neighbours, farthest, parameters)
+    yield from rerank_blocks(SquaredEuclidean(features, features), len(qf), parameters, block_bytes=block_bytes)
+
+
+def rerank_blocks(
+    distances: Pairwise,
+    queries: int,
+    parameters: KReciprocal | None = None,
+    *,
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """:func:`k_reciprocal_blocks` for any distance of all images with each other, which must be symmetric.
+
+    ``distances``: of shape [N, N], ≥ 0, the first ``queries`` images being the queries, the others the gallery. Each
+    pair is computed once (N²/2 in all), and query × gallery once more for the result.
+
+    Raises:
+        UserError: not square, or no query or no gallery image.
+    """
+    parameters = parameters or KReciprocal()
+    total = distances.shape[0]
+    if distances.shape != (total, total) or not 0 < queries < total:
+        raise UserError(
+            f"re-ranking needs distances of all queries and gallery images with each other, not {distances.shape} "
+            f"with {queries} queries"
+        )
+    neighbours, farthest = _neighbours(distances, min(max(parameters.k1 + 1, parameters.k2), total))
+    encodings = _encode(distances, neighbours, farthest, parameters)
     encodings = _expand(encodings, neighbours[:, : parameters.k2], parameters.half_precision)
-    del features, neighbours
-    query, gallery = encodings[: len(qf)], encodings[len(qf) :].tocsc()
+    del neighbours
+    query, gallery = encodings[:queries], encodings[queries:].tocsc()
     jaccard = _jaccard_half if parameters.half_precision else _jaccard
-    scorer = Scorer(qf, gf, "euclidean")
-    for strip, parts in score_strips(scorer, block_bytes):
-        block = np.empty((strip.stop - strip.start, len(gf)), np.float32)
+    for strip, parts in score_strips(Corner(distances, queries), block_bytes):
+        block = np.empty((strip.stop - strip.start, total - queries), np.float32)
         for first, scores in parts():
-            squared = np.maximum(scorer.query_norms[strip, None] - 2.0 * scores, 0)
-            block[:, first : first + scores.shape[1]] = squared / farthest[strip, None]
+            found = distances.distances(strip, scores)
+            np.divide(found, farthest[strip, None], out=block[:, first : first + scores.shape[1]], casting="same_kind")
         block *= parameters.original_weight
-        for row, distances in enumerate(block, strip.start):
-            distances += (1 - parameters.original_weight) * jaccard(query[[row]], gallery)
+        for row, combined in enumerate(block, strip.start):
+            combined += (1 - parameters.original_weight) * jaccard(query[[row]], gallery)
         yield strip, block
 
 
-def _neighbours(features: np.ndarray, parameters: KReciprocal, block_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every image's nearest, int64 [N, max(k1 + 1, k2)], itself first; its largest squared distance [N]."""
-    count = min(max(parameters.k1 + 1, parameters.k2), len(features))
-    scorer = Scorer(features, features, "euclidean")
-    neighbours = np.empty((len(features), count), np.int64)
-    lowest = np.full(len(features), np.inf)
+def _neighbours(distances: Pairwise, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every image's nearest, int64 [N, count], equal ones by index, and its largest distance, float32 [N].
 
-    def itself_first(strip: slice, parts: Parts) -> Iterator[tuple[int, np.ndarray]]:
-        for first, scores in parts():
-            np.minimum(lowest[strip], scores.min(axis=1), out=lowest[strip])
-            own = np.arange(max(strip.start, first), min(strip.stop, first + scores.shape[1]))
-            scores[own - strip.start, own - first] = np.inf
-            yield first, scores
+    Where an image's distance to itself is 0 it comes first, also among duplicates and whatever was rounded. As the
+    distance is symmetric, tiles on and above the diagonal are enough.
+    """
+    total = distances.shape[0]
+    nearest = _Nearest(total, count, distances.self_is_nearest)
+    farthest = np.zeros(total, np.float32)
+    buffer = np.empty((min(TILE_ROWS, total), min(TILE_COLUMNS, total)), np.float32)
+    for top in range(0, total, TILE_ROWS):
+        rows = slice(top, min(top + TILE_ROWS, total))
+        for left in range(top, total, TILE_COLUMNS):
+            columns = slice(left, min(left + TILE_COLUMNS, total))
+            out = buffer[: rows.stop - rows.start, : columns.stop - columns.start]
+            tile = distances.distances(rows, distances.tile(rows, columns, out))
+            np.maximum(farthest[rows], tile.max(axis=1), out=farthest[rows])
+            nearest.add(rows.start, columns.start, tile)
+            beyond = slice(max(left, rows.stop), columns.stop)
+            if beyond.start < beyond.stop:
+                mirrored = tile[:, beyond.start - left :].T
+                np.maximum(farthest[beyond], mirrored.max(axis=1), out=farthest[beyond])
+                nearest.add(beyond.start, rows.start, mirrored)
+    return nearest.columns(), np.maximum(farthest, np.finfo(np.float32).tiny)
 
-    for strip, parts in score_strips(scorer, block_bytes):
-        rows = strip.stop - strip.start
-        neighbours[strip], _ = leading(lambda s=strip, p=parts: itself_first(s, p), rows, count)
-    farthest = scorer.query_norms - 2 * lowest
-    return neighbours, np.maximum(farthest, np.finfo(np.float32).tiny)
+
+class _Nearest:
+    """The ``count`` nearest of ``total`` images found so far, as keys that order by distance, then by index."""
+
+    def __init__(self, total: int, count: int, self_first: bool) -> None:
+        self._keys = np.full((total, count), _NO_KEY, np.uint64)
+        self._worst = np.full(total, np.inf, np.float32)
+        self._self_first = self_first
+
+    def add(self, top: int, left: int, tile: np.ndarray) -> None:
+        """Distances ≥ 0, float32, of the images ``top``… (rows) to the images ``left``… (columns)."""
+        step = max(1, _KEYS // tile.shape[1])
+        for start in range(0, len(tile), step):
+            # Adding 0 turns −0, whose bits would be those of a large number, into 0.
+            part = np.add(tile[start : start + step], np.float32(0), order="C")
+            rows = slice(top + start, top + start + len(part))
+            near = np.flatnonzero(part <= self._worst[rows, None])
+            if not len(near):
+                continue
+            row, column = np.divmod(near, part.shape[1])
+            keys = self._key(part.ravel()[near], row + rows.start, column + left)
+            # One line of new keys for each row, as long as the longest needs.
+            counts = np.bincount(row, minlength=len(part))
+            place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+            kept = self._keys.shape[1]
+            lines = np.full((len(part), kept + counts.max()), _NO_KEY, np.uint64)
+            lines[:, :kept] = self._keys[rows]
+            lines[row, kept + place] = keys
+            self._keys[rows] = np.partition(lines, kept - 1, axis=1)[:, :kept]
+            worst = self._keys[rows].max(axis=1)
+            bits = ((worst >> np.uint64(32)) - np.uint64(1)).astype(np.uint32)
+            self._worst[rows] = np.where(worst == _NO_KEY, np.float32(np.inf), bits.view(np.float32))
+
+    def _key(self, distances: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        # Floats ≥ 0 order as their bits do. 0 is left for the image itself.
+        high = distances.view(np.uint32).astype(np.uint64) + np.uint64(1)
+        if self._self_first:
+            high[row == column] = 0
+        return (high << np.uint64(32)) | column.astype(np.uint64)
+
+    def columns(self) -> np.ndarray:
+        """Indices of the images kept, nearest first, int64 [total, count]."""
+        return (np.sort(self._keys, axis=1) & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def _pattern(columns: np.ndarray, value: float, dtype: type) -> sparse.csr_array:
@@ -133,14 +208,14 @@ def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
 
 
 def _encode(
-    features: np.ndarray, neighbours: np.ndarray, farthest: np.ndarray, parameters: KReciprocal
+    distances: Pairwise, neighbours: np.ndarray, farthest: np.ndarray, parameters: KReciprocal
 ) -> sparse.csr_array:
     """Weights exp(−normalised distance) on the expanded reciprocal sets, float32, rows summing to 1."""
     near = _reciprocal(neighbours[:, : parameters.k1 + 1])
     half = _reciprocal(neighbours[:, : round(parameters.k1 / 2) + 1])
     sizes, half_transposed = half.sum(axis=1), half.T.tocsr()
     blocks = []
-    for start in range(0, len(features), _SET_ROWS):
+    for start in range(0, len(neighbours), _SET_ROWS):
         own = near[start : start + _SET_ROWS]
         # A neighbour's own half-size set joins when more than two thirds of it is shared.
         shared = (own @ half_transposed).multiply(own).tocsr()
@@ -148,30 +223,18 @@ def _encode(
         members = (own + shared @ half).tocsr()
         members.eliminate_zeros()
         members.sort_indices()
-        blocks.append(_weighted(features, farthest, members, start))
+        blocks.append(_weighted(distances, farthest, members, start))
     encodings = sparse.vstack(blocks, format="csr")
     return _rounded(encodings) if parameters.half_precision else encodings
 
 
-def _weighted(features: np.ndarray, farthest: np.ndarray, members: sparse.csr_array, start: int) -> sparse.csr_array:
+def _weighted(distances: Pairwise, farthest: np.ndarray, members: sparse.csr_array, start: int) -> sparse.csr_array:
     """Replace the entries of ``members`` (rows ``start``…) by their normalised weights."""
     local = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
-    weights = np.exp(-_pair_distances(features, local + start, members.indices) / farthest[local + start])
+    weights = np.exp(-distances.pairs(local + start, members.indices) / farthest[local + start])
     totals = np.bincount(local, weights=weights, minlength=members.shape[0])
     data = (weights / totals[local]).astype(np.float32)
     return sparse.csr_array((data, members.indices, members.indptr), shape=members.shape)
-
-
-def _pair_distances(features: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of listed pairs, float64 [P], from differences (no cancellation)."""
-    distances = np.empty(len(left))
-    step = max(1, _PAIR_BYTES // (4 * features.shape[1]))
-    for start in range(0, len(left), step):
-        chunk = slice(start, start + step)
-        difference = features[left[chunk]]
-        difference -= features[right[chunk]]
-        distances[chunk] = np.einsum("ij,ij->i", difference, difference)
-    return distances
 
 
 def _expand(encodings: sparse.csr_array, nearest: np.ndarray, half_precision: bool) -> sparse.csr_array:

@@ -139,7 +139,10 @@ def test_average_precision_by_hand():
     # Positives at ranks 1, 3 and 4 of 5.
     distances = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])
     labels = ([7], [7, 0, 7, 7, 3], [1], [2, 2, 3, 2, 1])
-    assert rank_distance(distances, *labels).mAP == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    result = rank_distance(distances, *labels)
+    assert result.mAP == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert result.mINP == result.inp_per_query == 3 / 4
+    assert result.mean == (result.mAP + 1) / 2
     trapezoid = ((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 3 + 3 / 4) / 2) / 3
     assert rank_distance(distances, *labels, ap="trapezoid").mAP == pytest.approx(trapezoid)
 
@@ -147,6 +150,7 @@ def test_average_precision_by_hand():
 def test_invalid_queries_are_left_out():
     result = rank_distance(np.array([[1.0, 2], [1, 2], [1, 2]]), [1, 2, -1], [-1, 1], [0, 0, 5], [1, 1])
     np.testing.assert_array_equal(result.ap_per_query, [1, np.nan, np.nan])
+    np.testing.assert_array_equal(result.inp_per_query, [1, np.nan, np.nan])
     assert result.num_valid == 1
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppcls.metric import distance
+from ppcls.metric import distance, rerank
+from ppcls.metric.pairwise import Given, SquaredEuclidean
 from ppcls.metric.ranking import rank_distance
 from ppcls.metric.rerank import KReciprocal, k_reciprocal, k_reciprocal_blocks
 from ppcls.utils.errors import UserError
@@ -55,13 +56,40 @@ def test_equals_dense_form(seed, sizes, k1, k2, weight):
     np.testing.assert_allclose(result, dense(qf, gf, k1, k2, weight), atol=3e-6)
 
 
+def small_tiles(patch):
+    for module in (distance, rerank):
+        patch.setattr(module, "TILE_ROWS", 16)
+        patch.setattr(module, "TILE_COLUMNS", 32)
+    patch.setattr(distance, "MINIMUM_BLOCK_BYTES", 4 * 16 * 32)
+
+
 def test_memory_budget_never_changes_a_bit(monkeypatch):
     rng = np.random.default_rng(0)
     qf, gf = rng.standard_normal((30, 8)), rng.standard_normal((120, 8))
-    monkeypatch.setattr(distance, "TILE_ROWS", 16)
-    monkeypatch.setattr(distance, "TILE_COLUMNS", 32)
-    monkeypatch.setattr(distance, "MINIMUM_BLOCK_BYTES", 4 * 16 * 32)
+    whole = k_reciprocal(qf, gf)
+    small_tiles(monkeypatch)
     np.testing.assert_array_equal(k_reciprocal(qf, gf, block_bytes=1), k_reciprocal(qf, gf))
+    np.testing.assert_allclose(k_reciprocal(qf, gf), whole, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1), total=st.integers(2, 90), count=st.integers(1, 25), keys=st.integers(1, 500))
+@settings(max_examples=30, deadline=None)
+def test_neighbours_are_a_stable_sort(seed, total, count, keys):
+    # Points on a coarse grid: exact in float32, with many ties and duplicates.
+    points = np.random.default_rng(seed).integers(-2, 3, (total, 2)).astype(np.float32)
+    squared = ((points[:, None] - points) ** 2).sum(axis=2)
+    count = min(count, total)
+    for features in (True, False):
+        distances = SquaredEuclidean(points, points) if features else Given(squared)
+        expected = squared.copy()
+        if features:
+            np.fill_diagonal(expected, -1)
+        with pytest.MonkeyPatch.context() as patch:
+            small_tiles(patch)
+            patch.setattr(rerank, "_KEYS", keys)
+            neighbours, farthest = rerank._neighbours(distances, count)
+        np.testing.assert_array_equal(neighbours, np.argsort(expected, axis=1, kind="stable")[:, :count])
+        np.testing.assert_array_equal(farthest, np.maximum(squared.max(axis=1), np.finfo(np.float32).tiny))
 
 
 def test_clear_clusters_become_clearer():
