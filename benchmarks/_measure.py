@@ -37,7 +37,7 @@ _SETTINGS = ("MKL_", "OMP_", "KMP_", "MALLOC_", "GLIBC_TUNABLES", "PADDLE_", "PP
 class Row:
     """One way of doing a job: ``python`` runs ``script`` in ``processes`` processes that share the threads.
 
-    ``extra`` are environment variables of this row alone.
+    ``extra`` are environment variables, ``arguments`` the script's further arguments, of this row alone.
     """
 
     key: str
@@ -46,6 +46,7 @@ class Row:
     script: str = "_ours.py"
     processes: int = 1
     extra: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Settings:
     torch_python: str | None
     no_peer: str = ""
 
-    def job(self, task: str) -> Job:
-        """The task at its real size, or at one that takes a second."""
-        job = Job(task, self.threads, self.batch, self.steps)
+    def job(self, task: str, threads: int | None = None) -> Job:
+        """The task at its real size, or at one that takes a second; ``threads``: other than the flag's."""
+        job = Job(task, threads or self.threads, self.batch, self.steps)
         return replace(job, depth=18, height=64, width=32, steps=1, gemm=256) if self.small else job
 
     def rows(self, task: str) -> list[Row]:
@@ -190,7 +191,8 @@ def run_once(row: Row, job: Job) -> dict:
         share = replace(job, threads=job.threads // row.processes, gemm=job.gemm if alone else 0)
         asked.write_text(json.dumps(share.as_dict()))
         launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(row.processes), "--log_dir", str(logs)]
-        argv = [row.python, *([] if alone else launch), str(HERE / row.script), str(asked), str(report)]
+        script = [str(HERE / row.script), str(asked), str(report), *row.arguments]
+        argv = [row.python, *([] if alone else launch), *script]
         env = environment(share.threads) | dict(row.extra)
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         if done.returncode or not report.exists():

@@ -124,7 +124,7 @@ def main() -> None:
     rate = gemm(job.gemm) if job.gemm else 0.0
     if group.is_main:
         about = f"paddle {paddle.__version__}; {TUNING}"
-        write_report(Path(sys.argv[2]), about, record.seconds, record.losses, rate)
+        write_report(Path(sys.argv[2]), about, seconds=record.seconds, losses=record.losses, gemm=rate)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 GEMM_REPEATS = 12
@@ -22,8 +22,7 @@ def best_gemm(multiply: Callable[[], object], size: int) -> float:
     return 2 * size**3 / min(seconds) / 1e9
 
 
-def write_report(path: Path, about: str, seconds: Sequence[float], losses: Sequence[float], gemm: float) -> None:
-    """All steps' durations and losses, GFLOP/s of the matrix product (0: not timed), peak memory of this process."""
+def write_report(path: Path, about: str, **measured: object) -> None:
+    """What was measured, and the peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    report = {"about": about, "seconds": list(seconds), "losses": list(losses), "gemm": gemm, "peak": peak}
-    path.write_text(json.dumps(report))
+    path.write_text(json.dumps({"about": about, **measured, "peak": peak}))

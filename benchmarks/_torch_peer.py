@@ -294,7 +294,8 @@ def main() -> None:
     if job.task != "gemm":
         seconds, losses = invert(job) if job.task == "inversion" else train(job)
     rate = gemm(job.gemm) if job.gemm else 0.0
-    write_report(Path(sys.argv[2]), f"torch {torch.__version__}, {job.threads} threads", seconds, losses, rate)
+    about = f"torch {torch.__version__}, {job.threads} threads"
+    write_report(Path(sys.argv[2]), about, seconds=seconds, losses=losses, gemm=rate)
 
 
 if __name__ == "__main__":
