@@ -268,7 +268,13 @@ def test_an_interruption_ends_all_that_was_started(place, number):
     name = place.write(TEMPLATE)
     command = [sys.executable, str(ROOT / "test_tipc/tipc.py"), "train_infer", name, MODE]
     runner = subprocess.Popen(
-        command, env=place.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # As at a terminal: a shell's background jobs, and so what tests run from there, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         pids = place.folder / "pids"
