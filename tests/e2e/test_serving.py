@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from ppcls.configs.serving import TOKEN_VARIABLE
+from ppcls.retrieval.predictor import open_predictor
 from ppcls.serving import protocol
 from tests.serving.conftest import embedding_of, pairs, picture, rows_of
 from tests.serving.pixel_model import DIM, make_onnx
@@ -99,7 +100,8 @@ def test_start_serve_and_stop(start, model):
     image = picture(1)
     answer = requests.post(f"{process.url}/people/prediction", json=pairs(image), timeout=30).json()
     np.testing.assert_allclose(rows_of(answer), embedding_of(image)[None], rtol=1e-5)
-    assert process.health()["backend"] == "onnxruntime"
+    with open_predictor(model) as predictor:
+        assert process.health()["backend"] == predictor.backend
     assert process.stop() == 0
     assert [line["signal"] for line in process.lines("stopping")] == ["SIGTERM"]
     assert process.lines("listening")[0]["url"] == process.url

@@ -105,11 +105,14 @@ def test_auto_takes_the_first_that_can_and_says_which(exported, monkeypatch, cap
             return predictor.backend
 
     monkeypatch.setattr(logging.getLogger("ppcls"), "propagate", True)
-    assert taken() == "onnxruntime"
+    real, missing = importlib.util.find_spec, {"openvino"}
+    installed = lambda name, *rest: None if name in missing else real(name, *rest)  # noqa: E731
+    if real("openvino") is not None:
+        assert taken() == "openvino"
     assert taken(enable_mkldnn=False) == "paddle"
-    real = importlib.util.find_spec
-    installed = lambda name, *rest: None if name in ("onnxruntime", "openvino") else real(name, *rest)  # noqa: E731
     monkeypatch.setattr(opening.importlib.util, "find_spec", installed)
+    assert taken() == "onnxruntime"
+    missing.add("onnxruntime")
     assert taken() == "paddle"
     with pytest.raises(UserError, match="backend openvino is not installed: pip install openvino"):
         open_predictor(exported, "openvino")
@@ -117,17 +120,16 @@ def test_auto_takes_the_first_that_can_and_says_which(exported, monkeypatch, cap
 
 def test_a_backend_that_is_installed_but_broken_is_said(pixels, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("ppcls"), "propagate", True)
-    (tmp_path / "broken/onnxruntime").mkdir(parents=True)
-    (tmp_path / "broken/onnxruntime/__init__.py").write_text("raise ImportError('libgomp.so.1: no such file')")
+    (tmp_path / "broken/openvino").mkdir(parents=True)
+    (tmp_path / "broken/openvino/__init__.py").write_text("raise ImportError('libgomp.so.1: no such file')")
     monkeypatch.syspath_prepend(tmp_path / "broken")
-    monkeypatch.delitem(sys.modules, "onnxruntime")
-    with pytest.raises(UserError, match=r"backend onnxruntime is installed but cannot be imported \(libgomp") as caught:
-        open_predictor(pixels, "onnxruntime")
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    with pytest.raises(UserError, match=r"backend openvino is installed but cannot be imported \(libgomp") as caught:
+        open_predictor(pixels, "openvino")
     assert "\n" not in str(caught.value)
-    if importlib.util.find_spec("openvino") is not None:
-        with open_predictor(pixels) as predictor:
-            assert predictor.backend == "openvino"
-        assert "onnxruntime is installed but cannot be imported" in caplog.text
+    with open_predictor(pixels) as predictor:
+        assert predictor.backend == "onnxruntime"
+    assert "openvino is installed but cannot be imported" in caplog.text
 
 
 @pytest.mark.slow
@@ -146,12 +148,12 @@ def test_auto_leaves_out_what_is_known_to_be_inexact(exported, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'; choose one of: auto, onnxruntime"),
+        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'; choose one of: auto, openvino"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"precision": "int8"}, r"holds no int8 graph \(it holds inference.onnx: onnx fp32\)"),
         ({"backend": "paddle"}, "holds no fp32 graph for paddle"),
         ({"backend": "onnxruntime", "enable_mkldnn": False}, "only be switched off for the paddle backend"),
-        ({"enable_mkldnn": False}, "no backend can run .*: onnxruntime: oneDNN .*; paddle: .* holds no fp32 graph"),
+        ({"enable_mkldnn": False}, "no backend can run .*onnxruntime: oneDNN .*; paddle: .* holds no fp32 graph"),
         ({"cpu_threads": -1}, "cpu_threads is -1"),
         ({"use_gpu": True, "backend": "onnxruntime"}, "no GPU that this build of onnxruntime can use"),
     ],

@@ -14,8 +14,8 @@ from ppcls.utils.logger import get_logger
 from ppcls.utils.registry import nearest
 from ppcls.utils.tuning import usable_cores
 
-# Fastest first, measured on ResNet-50 at 256 × 128 (benchmarks/): the first two are equal within the noise.
-BACKENDS = ("onnxruntime", "openvino", "paddle")
+# Fastest first, measured on ResNet-50 at 256 × 128 (benchmarks/README.md).
+BACKENDS = ("openvino", "onnxruntime", "paddle")
 PARITY_LIMIT = 1e-4
 """Of the largest difference to the training network, as a share of its largest output: what "auto" insists on."""
 
