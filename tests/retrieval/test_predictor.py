@@ -148,7 +148,7 @@ def test_auto_leaves_out_what_is_known_to_be_inexact(exported, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'; choose one of: auto, openvino"),
+        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'; choose one of: auto, onnxruntime"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"precision": "int8"}, r"holds no int8 graph \(it holds inference.onnx: onnx fp32\)"),
         ({"backend": "paddle"}, "holds no fp32 graph for paddle"),

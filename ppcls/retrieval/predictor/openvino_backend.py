@@ -20,14 +20,18 @@ class OpenVinoPredictor(Predictor):
     """
 
     backend = "openvino"
-    _refusals = (RuntimeError,)
 
     def __init__(
         self, folder: Path, model: ExportedModel, graph: GraphFile, *, use_gpu: bool, cpu_threads: int, precision: str
     ):
         super().__init__(model, graph, device="gpu" if use_gpu else "cpu", cpu_threads=cpu_threads, precision=precision)
         import openvino
+        from openvino import frontend
 
+        self._refusals = (
+            RuntimeError, frontend.GeneralFailure, frontend.NotImplementedFailure, frontend.OpConversionFailure,
+            frontend.OpValidationFailure,
+        )  # fmt: skip
         self.version = openvino.__version__.partition("-")[0]
         core = openvino.Core()
         device = "GPU" if use_gpu else "CPU"
@@ -40,7 +44,12 @@ class OpenVinoPredictor(Predictor):
         if not use_gpu:
             settings["INFERENCE_NUM_THREADS"] = cpu_threads
         try:
-            self._request = core.compile_model(str(folder / graph.model), device, settings).create_infer_request()
+            # By name: left to guess, OpenVINO tries every format on a damaged file, and each of them complains.
+            reader = frontend.FrontEndManager().load_by_framework("onnx")
+            network = reader.convert(reader.load(str(folder / graph.model)))
+            if not network.outputs:  # what an empty file gives
+                raise RuntimeError("it has no output")
+            self._request = core.compile_model(network, device, settings).create_infer_request()
         except self._refusals as error:
             raise UserError(
                 f"{folder / graph.model} is no model that OpenVINO can load: {first_line(error)}"
