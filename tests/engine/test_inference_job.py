@@ -127,7 +127,7 @@ def test_nothing_readable_is_a_mistake_and_writes_nothing(pixels, tmp_path, phot
 
 
 def test_a_benchmark_reports_every_stage(pixels, photos, tmp_path, heard):  # noqa: F811
-    report = infer(options(pixels, photos, tmp_path, benchmark=True, warmup=2, cpu_threads=1))
+    report = infer(options(pixels, photos, tmp_path, backend="onnxruntime", benchmark=True, warmup=2, cpu_threads=1))
     assert report.benchmark["images"] == 7 and report.benchmark["inference_ms_p99"] > 0
     for line in (
         "cpu_math_library_num_threads: 1", "batch_size: 3", "input_shape: 3,8,4", "model_name: reid", "precision: fp32",
