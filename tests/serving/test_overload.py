@@ -100,7 +100,9 @@ def test_slow_decoding_shortens_the_queue(serve, monkeypatch):
     read_image = service.read_image
     monkeypatch.setattr(service, "read_image", lambda *how: time.sleep(0.4) or read_image(*how))
     assert server.predict(IMAGES[0])["err_no"] == 0
+    assert server.predictor.entered.acquire(timeout=10)  # that one's, so that the next is waited for
     waiting = occupied(server)
+    wait_until(lambda: server.service.images.used == 1)
     refused = server.post("/reid/prediction", pairs(*IMAGES[1:4]))
     assert (refused.status_code, refused.json()["err_no"]) == (503, 51)
     server.predictor.gate.set()
