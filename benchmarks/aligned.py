@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import _retrieval
 from benchmarks._pair_loop import local_distances
 from benchmarks._retrieval import SIZES, Side
+from benchmarks._retrieval_command import report
 from ppcls.metric.aligned import Stripes, as_stripes
 from ppcls.metric.pairwise import distance_blocks
-from ppcls.utils.files import atomic_write_json
 
 STRIPES = 8
 DIMENSIONS = {"market": (128, 2048), "small": (16,)}
@@ -134,13 +134,8 @@ def main() -> int:
     name = "small" if args.small else "market"
     print("{queries} queries x {gallery} gallery images".format(**SIZES[name]))
     results = compare(name, 1 if args.small else args.repeat, args.threads, args.whole)
-    print(text(results))
-    if args.json:
-        atomic_write_json(args.json, results)
-    if all(found["agree"] for found in results.values()):
-        return 0
-    print("error: the sides disagree", file=sys.stderr)
-    return 1
+    agree = all(found["agree"] for found in results.values())
+    return report(results, text(results), agree, args.json)
 
 
 if __name__ == "__main__":

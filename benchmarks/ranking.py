@@ -7,7 +7,6 @@ memory they take beyond their interpreter are multiplied by 11.659, which is fai
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -20,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import _retrieval, _torchreid_side
 from benchmarks._peers import cosine_distance, full_sort_rank
 from benchmarks._retrieval import ACCURACIES, LABELS, SIZES, SLICE, Side
+from benchmarks._retrieval_command import main_with_torchreid
 from ppcls.metric.distance import Scorer, score_strips
 from ppcls.metric.ranking import Labels, rank_strips
-from ppcls.utils.files import atomic_write_json
 
 TIMES = ("total", "ranking")
 
@@ -123,30 +122,14 @@ def markdown(results: Mapping[str, Mapping]) -> str:
     return "\n".join(lines)
 
 
+def agree(results: Mapping[str, Mapping]) -> bool:
+    """Whether the sides agree at every accuracy."""
+    return all(found["agree"] for found in results.values())
+
+
 def main() -> int:
     """Print the table; status 1 when the sides disagree."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _retrieval.add_flags(parser)
-    _retrieval.add_torchreid_flag(parser)
-    parser.add_argument("--size", choices=("market", "msmt17"), default="market", help="default: %(default)s")
-    args = parser.parse_args()
-    if args.worker:
-        return _retrieval.work(args.worker, WORKERS)
-    name = "small" if args.small else args.size
-    try:
-        torchreid_python = _torchreid_side.find(args.torchreid_python)
-    except LookupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("{queries} queries x {gallery} gallery images x {size}".format(**SIZES[name]))
-    results = compare(name, 1 if args.small else args.repeat, args.threads, torchreid_python)
-    print(text(results))
-    if args.json:
-        atomic_write_json(args.json, results)
-    if all(found["agree"] for found in results.values()):
-        return 0
-    print("error: the sides disagree on mAP", file=sys.stderr)
-    return 1
+    return main_with_torchreid(__doc__, WORKERS, compare, text, agree)
 
 
 if __name__ == "__main__":

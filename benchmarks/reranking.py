@@ -7,7 +7,6 @@ own transcription and torchreid's, would take some 150 GiB at the size of MSMT17
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -19,11 +18,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import _retrieval, _torchreid_side
 from benchmarks._dense_rerank import dense_rerank
-from benchmarks._retrieval import LABELS, SIZES, Side
+from benchmarks._retrieval import LABELS, Side
+from benchmarks._retrieval_command import main_with_torchreid
 from ppcls.metric.pairwise import SquaredEuclidean
 from ppcls.metric.ranking import rank_distance
 from ppcls.metric.rerank import k_reciprocal_blocks
-from ppcls.utils.files import atomic_write_json
 
 TIMES = ("total", "products")
 
@@ -117,28 +116,7 @@ def markdown(result: Mapping) -> str:
 
 def main() -> int:
     """Print the table; status 1 when the sides disagree."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _retrieval.add_flags(parser)
-    _retrieval.add_torchreid_flag(parser)
-    parser.add_argument("--size", choices=("market", "msmt17"), default="market", help="default: %(default)s")
-    args = parser.parse_args()
-    if args.worker:
-        return _retrieval.work(args.worker, WORKERS)
-    name = "small" if args.small else args.size
-    try:
-        torchreid_python = _torchreid_side.find(args.torchreid_python)
-    except LookupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("{queries} queries x {gallery} gallery images x {size}".format(**SIZES[name]))
-    result = compare(name, 1 if args.small else args.repeat, args.threads, torchreid_python)
-    print(text(result))
-    if args.json:
-        atomic_write_json(args.json, result)
-    if result["agree"]:
-        return 0
-    print("error: the sides disagree", file=sys.stderr)
-    return 1
+    return main_with_torchreid(__doc__, WORKERS, compare, text, lambda found: found["agree"])
 
 
 if __name__ == "__main__":
