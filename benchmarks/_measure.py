@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -273,3 +273,25 @@ def processor() -> str:
     lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def run_command(
+    about: str,
+    add_flags: Callable[[argparse.ArgumentParser], None],
+    measure: Callable[[argparse.Namespace], Mapping],
+    text: Callable[[Mapping], str],
+) -> int:
+    """The command of a comparison: flags, tables, figures as JSON; exit status 0, 1 (disagreement) or 2 (usage)."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser)
+    parser.add_argument("--json", metavar="PATH", help="also write the figures there")
+    args = parser.parse_args()
+    try:
+        result = measure(args)
+        print(text(result))
+        if args.json:
+            atomic_write_json(args.json, result)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0 if result["agree"] else 1

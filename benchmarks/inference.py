@@ -8,7 +8,6 @@ in turn, each in a process of its own. Says which backend "auto" takes, and whet
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import statistics
 import sys
@@ -20,9 +19,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._inference_work import BATCHES, LIMIT, passes
-from benchmarks._measure import KEEP_FREED_MEMORY, Others, Row, Settings, add_flags, processor, run_once, settings_of
-from ppcls.utils.errors import UserError
-from ppcls.utils.files import atomic_write_json
+from benchmarks._measure import (
+    KEEP_FREED_MEMORY,
+    Others,
+    Row,
+    Settings,
+    add_flags,
+    processor,
+    run_command,
+    run_once,
+    settings_of,
+)
 from ppcls.utils.tuning import usable_cores
 
 OURS, PEER = "_inference_ours.py", "_inference_torch.py"
@@ -198,19 +205,7 @@ def markdown(result: Mapping) -> str:
 
 def main() -> int:
     """Print the tables; status 1 when a row does not give the training network's answers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    parser.add_argument("--json", metavar="PATH", help="also write the figures there")
-    args = parser.parse_args()
-    try:
-        result = compare(settings_of(args))
-        print(text(result))
-        if args.json:
-            atomic_write_json(args.json, result)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0 if result["agree"] else 1
+    return run_command(__doc__, add_flags, lambda args: compare(settings_of(args)), text)
 
 
 if __name__ == "__main__":

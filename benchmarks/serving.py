@@ -28,12 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import _serving_table as table
 from benchmarks._inference_work import LIMIT
 from benchmarks._load import Plan
-from benchmarks._measure import HERE, Others, Row, Settings, environment, processor, run_once
+from benchmarks._measure import HERE, Others, Row, Settings, environment, processor, run_command, run_once
 from benchmarks._service import PATH, Service, running
 from benchmarks.inference import export_row
 from ppcls.serving.protocol import ServingError, parse_response
 from ppcls.utils.errors import UserError
-from ppcls.utils.files import atomic_write_json
 from ppcls.utils.tuning import usable_cores
 
 BATCHES = (8, 16, 32)
@@ -271,20 +270,8 @@ def options_of(args: argparse.Namespace) -> Options:
 
 def main() -> int:
     """Print the tables; status 1 when an answer is wrong or missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    parser.add_argument("--json", metavar="PATH", help="also write the figures there")
-    args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, which ends the service on its way
-    try:
-        result = measure(options_of(args))
-        print(table.text(result))
-        if args.json:
-            atomic_write_json(args.json, result)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0 if result["agree"] else 1
+    return run_command(__doc__, add_flags, lambda args: measure(options_of(args)), table.text)
 
 
 if __name__ == "__main__":

@@ -25,21 +25,13 @@ def test_run_folder_describes_itself(task1):
     assert load_checkpoint(task1).epoch == 3
 
 
+def one_epoch_of_task2(data, task1) -> list[object]:
+    where = ["--data-root", data, "--dataset", "market", "--previous", task1]
+    return [*where, "--epochs", 1, "--evaluate", 0]
+
+
 def test_new_classes_stand_in_front_of_the_old(run, data, task1, dreams, tmp_path):
-    arguments = [
-        *SHORT,
-        "--data-root",
-        data,
-        "--dataset",
-        "market",
-        "--previous",
-        task1,
-        "--epochs",
-        1,
-        "--evaluate",
-        0,
-    ]
-    arguments += ["--learning-rate", "1e-9"]
+    arguments = [*SHORT, *one_epoch_of_task2(data, task1), "--learning-rate", "1e-9"]
     run("main_finetune", *arguments, "--logs-dir", tmp_path / "ft")
     dreamed = ["--inversion-dir", dreams, "--algo-config", "sim-res-triangle"]
     run("main_incremental", *arguments, *dreamed, "--logs-dir", tmp_path / "gd")
@@ -197,19 +189,7 @@ def test_mixed_synthetic_data_start_from_random_weights(run, data, tmp_path):
 
 
 def test_a_later_task_is_repeated_from_its_configuration(run, data, task1, dreams, tmp_path):
-    options = [
-        *SHORT[:-2],
-        "--data-root",
-        data,
-        "--dataset",
-        "market",
-        "--previous",
-        task1,
-        "--epochs",
-        1,
-        "--evaluate",
-        0,
-    ]
+    options = [*SHORT[:-2], *one_epoch_of_task2(data, task1)]
     options = [option for option in options if option not in ("--depth", "18")]
     first, second = tmp_path / "first", tmp_path / "second"
     dreamed = ["--inversion-dir", dreams, "--algo-config", "cosine", "--embedding", 512]
