@@ -7,37 +7,21 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ppcls.configs.options import Options, option, require_picture_name
+from ppcls.configs.options import option, require_picture_name
+from ppcls.configs.predictor import PredictorOptions
 
-_MODEL, _IMAGES, _SEARCH, _RUN = "model", "images", "search", "run"
+_IMAGES, _SEARCH, _RUN = "images", "search", "run"
 
 
-class PredictorOptions(Options):
-    """Which exported model, and how it is run."""
+class FilesOptions(PredictorOptions):
+    """An exported model on image files."""
 
-    model_dir: str = option("inference", "--model-dir", help="folder that tools/export_model.py wrote", group=_MODEL)
-    backend: Literal["auto", "onnxruntime", "openvino", "paddle"] = option(
-        "auto", "--backend", help="auto: the fastest that is installed and has its graph in the folder", group=_MODEL
-    )
-    use_gpu: bool = option(False, "--use-gpu", help="the first GPU instead of the processor", group=_MODEL)
-    cpu_threads: int = option(
-        0, "--cpu-threads", help="threads of a forward pass; 0: every usable core", group=_MODEL, ge=0
-    )
-    enable_mkldnn: bool = option(
-        True, "--enable-mkldnn", help="oneDNN kernels; only the paddle backend can do without", group=_MODEL
-    )
-    precision: Literal["fp32", "fp16", "int8", "bf16"] = option(
-        "fp32",
-        "--precision",
-        help="graph of the folder; bf16 computes the fp32 graph in bfloat16 (paddle, openvino), 0.5 % less exactly",
-        group=_MODEL,
-    )
     batch_size: int = option(16, "-b", "--batch-size", help="images in a forward pass", group=_RUN, ge=1)
     workers: int = option(2, "-j", "--workers", help="decoding threads; 0 decodes in between", group=_RUN, ge=0)
     strict: bool = option(False, "--strict", help="stop at the first unreadable image", group=_RUN)
 
 
-class InferOptions(PredictorOptions):
+class InferOptions(FilesOptions):
     """``deploy/inference_python/infer.py``: images → embeddings → nearest gallery images."""
 
     img_path: str | None = option(
@@ -78,7 +62,7 @@ class InferOptions(PredictorOptions):
         return self
 
 
-class GalleryOptions(PredictorOptions):
+class GalleryOptions(FilesOptions):
     """``tools/build_gallery.py``: a persistent gallery and what is in it."""
 
     gallery: str = option("gallery", "--gallery", "--index-dir", help="folder of the gallery", group="gallery")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from ppcls.configs.options import Options, option
+from ppcls.configs.options import option
+from ppcls.configs.predictor import PredictorOptions
 
 _MODEL, _ADDRESS, _BATCH, _LIMITS, _INDEX = "model", "address", "batching", "limits", "indexes"
 
@@ -15,18 +15,9 @@ _MODEL, _ADDRESS, _BATCH, _LIMITS, _INDEX = "model", "address", "batching", "lim
 TOKEN_VARIABLE = "PPCLS_SERVING_TOKEN"
 
 
-class ServeOptions(Options):
+class ServeOptions(PredictorOptions):
     """``deploy/serving/app.py``: one exported model as an HTTP service."""
 
-    model_dir: str = option("inference", "--model-dir", help="folder that tools/export_model.py wrote", group=_MODEL)
-    backend: Literal["auto", "paddle", "onnxruntime", "openvino"] = option(
-        "auto", "--backend", help="what runs the model; auto: the fastest one that is there", group=_MODEL
-    )
-    precision: Literal["fp32", "fp16", "int8", "bf16"] = option(
-        "fp32", "--precision", help="of the graph, or of the arithmetic (bf16)", group=_MODEL
-    )
-    use_gpu: bool = option(False, "--use-gpu", help="run the model on the GPU", group=_MODEL)
-    enable_mkldnn: bool = option(True, "--enable-mkldnn", help="oneDNN, for the paddle backend", group=_MODEL)
     cpu_threads: int = option(
         0,
         "--cpu-threads",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ppcls.configs.inference import PredictorOptions
+from ppcls.configs.inference import FilesOptions
+from ppcls.configs.predictor import PredictorOptions
 from ppcls.retrieval.predictor import FileBatch, Predictor, embed_files, open_predictor
 from ppcls.utils.logger import get_logger
 
@@ -23,7 +24,7 @@ def requested_predictor(options: PredictorOptions) -> Predictor:
 
 
 def embedded_batches(
-    predictor: Predictor, paths: Sequence[Path], options: PredictorOptions, failures: list[tuple[Path, str]]
+    predictor: Predictor, paths: Sequence[Path], options: FilesOptions, failures: list[tuple[Path, str]]
 ) -> Iterator[FileBatch]:
     """:func:`ppcls.retrieval.predictor.embed_files` with a command's options.
 
